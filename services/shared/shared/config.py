@@ -1,0 +1,174 @@
+"""Settings, read from ``KONSTRUCT_*`` environment variables.
+
+One class for every process: a process reads the settings it needs and refuses names that none knows,
+so that a misspelt variable is an error at start and not a default in production.
+``docs/configuration.md`` documents every field; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+PREFIX = "KONSTRUCT_"
+"""Prefix of every variable."""
+
+_SERVICE_LINK = re.compile(
+    r"_(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$"
+)
+"""Variables that Kubernetes adds to a pod for each Service of its namespace (service links)."""
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+"""A duration in seconds."""
+
+
+class ConfigurationError(Exception):
+    """The environment does not make a valid configuration; the message says what to change."""
+
+
+class Settings(BaseModel):
+    """Every setting of Konstruct, in the order of ``docs/configuration.md``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # --- llm-pool: reaching it ---
+    llm_pool_url: str = "http://localhost:8004"
+    """Where workers and the CLI reach the llm-pool."""
+
+    llm_pool_token: SecretStr | None = None
+    """Bearer token that the pool demands on /complete and its callers send; none: no check."""
+
+    # --- llm-pool: serving ---
+    llm_pool_listen: str = "0.0.0.0:8004"  # noqa: S104 - a container's port, guarded by NetworkPolicy
+    """Address and port the pool listens on."""
+
+    llm_pool_config: Path | None = None
+    """LiteLLM configuration file (model_list, router_settings); none: groups from provider keys."""
+
+    llm_pool_max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 256
+    """Completions under way at once; one more is answered 429."""
+
+    llm_pool_max_body_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
+    """Largest request body; a larger one is answered 413."""
+
+    llm_pool_timeout_s: Seconds = 60.0
+    """Longest that one /complete may take, and the default of its ``timeout_s``."""
+
+    llm_pool_attempt_timeout_s: Seconds = 30.0
+    """Longest that one call to one deployment may take."""
+
+    llm_pool_cooldown_s: Seconds = 30.0
+    """How long a failing deployment is left alone when it names no time itself."""
+
+    llm_pool_allowed_fails: Annotated[int, Field(ge=0)] = 2
+    """Failures in a minute that a deployment may have before it cools down."""
+
+    # --- llm-pool: the default groups, used when llm_pool_config is not set ---
+    anthropic_model: str = "claude-sonnet-4-20250514"
+    """Anthropic model in the group ``quality``."""
+
+    anthropic_base_url: str | None = None
+    """API base for Anthropic; none: Anthropic's own."""
+
+    openai_model: str = "gpt-4o"
+    """OpenAI model in the group ``quality``."""
+
+    openai_base_url: str | None = None
+    """API base for OpenAI; none: OpenAI's own."""
+
+    ollama_model: str = "qwen3:8b"
+    """Ollama model in the group ``fast``."""
+
+    # --- worker ---
+    database_url: SecretStr | None = None
+    """PostgreSQL, as the service role: ``postgresql://user:password@host:5432/konstruct``."""
+
+    system_database_url: SecretStr | None = None
+    """The same database as the system role, which may only call the cross-tenant functions."""
+
+    redis_url: SecretStr = SecretStr("redis://localhost:6379/0")
+    """Redis: Celery's broker and result backend."""
+
+    agents_dir: Path | None = None
+    """Folder of Agent manifests to serve (local use)."""
+
+    worker_concurrency: Annotated[int, Field(ge=1, le=512)] = 32
+    """Messages a worker answers at once (threads)."""
+
+    worker_listen: str | None = None
+    """Address and port of the worker's /metrics and /healthz; none: not served."""
+
+    message_deadline_s: Seconds = 90.0
+    """Longest that answering one message may take before an apology is recorded."""
+
+    lease_s: Seconds = 5.0
+    """Silence after which a worker's claim on a message is void."""
+
+    drain_s: Seconds = 10.0
+    """Time after SIGTERM in which messages under way may still finish before they are handed back."""
+
+    max_deaths: Annotated[int, Field(ge=1, le=100)] = 3
+    """Times a message may be under way when its worker dies before it is recorded as failed."""
+
+    history_token_budget: Annotated[int, Field(ge=0)] = 4000
+    """Tokens of earlier conversation in a prompt, by estimate; 0: none."""
+
+    reply_max_tokens: Annotated[int, Field(ge=1, le=65_536)] = 1024
+    """Longest reply that is asked for, in tokens."""
+
+    # --- migrations ---
+    migration_database_url: SecretStr | None = None
+    """The database as the role that owns the schema; only `konstruct-migrate` uses it."""
+
+    def __repr__(self) -> str:
+        """Name the set fields only; a URL may hold a password."""
+        return f"Settings({', '.join(sorted(self.model_fields_set))})"
+
+    __str__ = __repr__
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from `environ` (default: the process's environment).
+
+    Raises:
+        ConfigurationError: a variable with the prefix is unknown, or a value is invalid. The message
+            names the variable and what it should be; it never repeats a value.
+    """
+    environ = os.environ if environ is None else environ
+    fields = Settings.model_fields
+    values: dict[str, str] = {}
+    unknown: list[str] = []
+    for name, value in environ.items():
+        if not name.upper().startswith(PREFIX):
+            continue
+        field = name.upper().removeprefix(PREFIX).lower()
+        if field in fields:
+            if value != "":  # an empty variable is an unset one, as compose files write it
+                values[field] = value
+        elif not _SERVICE_LINK.search(name.upper()):
+            unknown.append(name)
+    if unknown:
+        raise ConfigurationError(_unknown_message(unknown, list(fields)))
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        lines = [
+            f"{PREFIX}{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        ]
+        raise ConfigurationError("; ".join(lines)) from None
+
+
+def _unknown_message(unknown: list[str], fields: list[str]) -> str:
+    parts = []
+    for name in sorted(unknown):
+        close = difflib.get_close_matches(name.upper().removeprefix(PREFIX).lower(), fields, n=1)
+        hint = f" (did you mean {PREFIX}{close[0].upper()}?)" if close else ""
+        parts.append(f"{name} is not a setting{hint}")
+    return "; ".join(parts) + ". docs/configuration.md lists the settings."
