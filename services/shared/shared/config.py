@@ -19,9 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 PREFIX = "KONSTRUCT_"
 """Prefix of every variable."""
 
-_SERVICE_LINK = re.compile(
-    r"_(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$"
-)
+_SERVICE_LINK = re.compile(r"_(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
 """Variables that Kubernetes adds to a pod for each Service of its namespace (service links)."""
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -45,7 +43,7 @@ class Settings(BaseModel):
     """Bearer token that the pool demands on /complete and its callers send; none: no check."""
 
     # --- llm-pool: serving ---
-    llm_pool_listen: str = "0.0.0.0:8004"  # noqa: S104 - a container's port, guarded by NetworkPolicy
+    llm_pool_listen: str = "0.0.0.0:8004"
     """Address and port the pool listens on."""
 
     llm_pool_config: Path | None = None

@@ -1,0 +1,361 @@
+"""The models that travel: the message, the reply, and the Agent resource.
+
+Pure: pydantic only. The Agent here and the CustomResourceDefinition accept the same manifests.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+from uuid import uuid4
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from shared.contract import FallbackReason, Usage
+from shared.names import AgentName, ExternalId, GroupName, TenantId
+
+API_VERSION = "konstruct.dev/v1alpha1"
+"""``apiVersion`` of the Agent resource."""
+
+TENANT_LABEL = "konstruct.dev/tenant-id"
+"""Namespace label that decides the tenant of every Agent in the namespace."""
+
+MAX_SPEC_BYTES = 64 * 1024
+"""Largest spec, as UTF-8 JSON."""
+
+MAX_TEXT = 32_768
+"""Longest text of a message, in characters."""
+
+_CONTROLS = r"\x00-\x08\x0B-\x1F\x7F-\x9F\x{202A}-\x{202E}\x{2066}-\x{2069}"
+"""Characters that make a reader and a model see different texts: controls and bidi overrides."""
+
+_PLAIN = rf"^[^{_CONTROLS}]*$"
+"""Text of any number of lines; written so that Rust's and Go's regular expressions agree."""
+
+_LINE = rf"^[^\s{_CONTROLS}]([^\n\t{_CONTROLS}]*[^\s{_CONTROLS}])?$"
+"""One line that neither starts nor ends with white space."""
+
+
+class MessageStatus(StrEnum):
+    """Where a message stands; all but ``received`` are final."""
+
+    RECEIVED = "received"
+    """Recorded and not finished."""
+
+    ANSWERED = "answered"
+    """A model wrote the reply."""
+
+    APOLOGISED = "apologised"
+    """No model could; the reply is a polite sentence."""
+
+    FAILED = "failed"
+    """The message cannot be answered as it stands; ``reason`` says why."""
+
+
+class Reason(StrEnum):
+    """Why a message was not answered."""
+
+    AGENT_UNKNOWN = "agent_unknown"
+    """The tenant has no agent of that name."""
+
+    AGENT_SUSPENDED = "agent_suspended"
+    """The agent is suspended."""
+
+    MESSAGE_INVALID = "message_invalid"
+    """The message does not have the form of a KonstructMessage."""
+
+    MESSAGE_CONFLICT = "message_conflict"
+    """Another message was recorded under the same id."""
+
+    WORKER_LOST = "worker_lost"
+    """Workers died again and again while the message was under way."""
+
+    FALLBACK_REFUSED = "fallback_refused"
+    """The agent's group failed and the agent forbids another."""
+
+    PROVIDERS_FAILED = "providers_failed"
+    """Every model that could be asked failed."""
+
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    """The message's time was up."""
+
+    POOL_UNREACHABLE = "pool_unreachable"
+    """No connection to the llm-pool, or it was cut."""
+
+    POOL_OVERLOADED = "pool_overloaded"
+    """The llm-pool had too many requests in flight."""
+
+    POOL_UNAUTHORIZED = "pool_unauthorized"
+    """The llm-pool refused the worker's token."""
+
+    GROUP_UNKNOWN = "group_unknown"
+    """The llm-pool has no model group of that name."""
+
+    REQUEST_REFUSED = "request_refused"
+    """The llm-pool found the request malformed or too large."""
+
+    POOL_ERROR = "pool_error"
+    """The llm-pool failed, or its answer made no sense."""
+
+    INTERNAL_ERROR = "internal_error"
+    """A fault of the worker itself."""
+
+
+class KonstructMessage(BaseModel):
+    """A message addressed to an agent: the payload of the task ``handle_message``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    message_id: ExternalId = Field(default_factory=lambda: uuid4().hex)
+    """Id, unique within the tenant; sending it again is the same message."""
+
+    tenant_id: TenantId
+    """Tenant that the sender and the agent belong to."""
+
+    thread_id: ExternalId
+    """Conversation; its messages are answered one at a time, in the order received."""
+
+    agent: AgentName
+    """Agent that should answer."""
+
+    sender: Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_PLAIN)]
+    """Who wrote it, as the channel names them."""
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
+    """What they wrote; must hold more than white space."""
+
+    channel: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")] = "api"
+    """Channel it came through."""
+
+    sent_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    """When it was sent (with time zone)."""
+
+    @field_validator("text")
+    @classmethod
+    def _text_says_something(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("the text is empty; write something")
+        if "\x00" in text:
+            raise ValueError("the text holds a NUL character; remove it")
+        return text
+
+
+class Reply(BaseModel):
+    """The truth about one message: what ``handle_message`` returns and stores."""
+
+    model_config = ConfigDict(frozen=True)
+
+    message_id: str
+    """Id of the message."""
+
+    thread_id: str
+    """Its conversation."""
+
+    tenant_id: str
+    """Its tenant."""
+
+    agent: str
+    """The agent it was addressed to."""
+
+    revision: str | None = None
+    """Revision of the agent that the reply spoke from; null when none spoke."""
+
+    text: str
+    """What the sender is told."""
+
+    status: MessageStatus
+    """How the message ended."""
+
+    reason: Reason | None = None
+    """Why it was not answered; null when it was."""
+
+    requested_group: str | None = None
+    """Model group the agent asks for."""
+
+    served_group: str | None = None
+    """Model group that answered."""
+
+    model: str | None = None
+    """Model that answered, as its provider names it."""
+
+    degraded: bool = False
+    """Whether another group answered than the one asked for."""
+
+    fallback_reason: FallbackReason | None = None
+    """Why the requested group did not answer."""
+
+    usage: Usage | None = None
+    """Tokens of the answering call."""
+
+    prompt_sha256: str | None = None
+    """SHA-256 of the system prompt with its clause, without history or the sender's text."""
+
+    transparency_clause: str | None = None
+    """Version of the AI transparency clause in the prompt."""
+
+
+class _Camel(BaseModel):
+    """A part of the spec: camelCase in manifests, unknown fields refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+Text = Annotated[str, StringConstraints(pattern=_PLAIN)]
+"""Text of any number of lines without control characters."""
+
+Item = Annotated[str, StringConstraints(pattern=_LINE, max_length=500)]
+"""One line of a list."""
+
+
+class OnFallback(StrEnum):
+    """What an agent allows when its model group cannot answer."""
+
+    ALLOW = "allow"
+    """Another group may answer."""
+
+    DISCLOSE = "disclose"
+    """Another group may answer, and the reply says so in a fixed sentence."""
+
+    REFUSE = "refuse"
+    """No other group may answer; the sender gets an apology."""
+
+
+class Identity(_Camel):
+    """Who the agent is."""
+
+    name: Annotated[str, StringConstraints(pattern=_LINE, max_length=80)] | None = None
+    """Name it goes by; ``displayName`` when absent."""
+
+    background: Annotated[Text, StringConstraints(max_length=4096)] | None = None
+    """What it knows about itself."""
+
+    expertise: Annotated[tuple[Item, ...], Field(max_length=32)] = ()
+    """What it is good at."""
+
+    languages: Annotated[tuple[Item, ...], Field(max_length=16)] = ()
+    """Languages it speaks."""
+
+
+class Persona(_Camel):
+    """How the agent speaks."""
+
+    tone: Annotated[Text, StringConstraints(max_length=500)] | None = None
+    """Tone of voice, for instance ``warm and brief``."""
+
+    style: Annotated[Text, StringConstraints(max_length=500)] | None = None
+    """Manner of writing, for instance ``plain words, no lists``."""
+
+    dos: Annotated[tuple[Item, ...], Field(max_length=32)] = ()
+    """What it always does."""
+
+    donts: Annotated[tuple[Item, ...], Field(max_length=32)] = ()
+    """What it never does."""
+
+
+class ModelChoice(_Camel):
+    """Which models may speak for the agent."""
+
+    group: GroupName = "quality"
+    """Model group of the llm-pool."""
+
+
+class AgentSpec(_Camel):
+    """The desired agent."""
+
+    display_name: Annotated[str, StringConstraints(pattern=_LINE, max_length=80)]
+    """Name that people see."""
+
+    role: Annotated[str, StringConstraints(pattern=_LINE, max_length=200)] | None = None
+    """Job, for instance ``support engineer at Acme``."""
+
+    system_prompt: Annotated[Text, StringConstraints(max_length=16_384)] = ""
+    """Instructions; identity, persona and the transparency clause follow them in the prompt."""
+
+    persona: Persona = Persona()
+    """How it speaks."""
+
+    identity: Identity = Identity()
+    """Who it is."""
+
+    model: ModelChoice = ModelChoice()
+    """Which models may speak for it."""
+
+    on_fallback: OnFallback = OnFallback.ALLOW
+    """What it allows when its model group cannot answer."""
+
+    suspended: bool = False
+    """Whether it is switched off; messages to it fail with ``agent_suspended``."""
+
+    revision_history_limit: Annotated[int, Field(ge=0, le=20)] = 3
+    """How many old revisions are kept in the cluster."""
+
+    @model_validator(mode="after")
+    def _not_too_large(self) -> Self:
+        size = len(json.dumps(self.model_dump(mode="json"), ensure_ascii=False).encode())
+        if size > MAX_SPEC_BYTES:
+            raise ValueError(f"the spec is {size} bytes; keep it within {MAX_SPEC_BYTES}")
+        return self
+
+
+class ObjectMeta(BaseModel):
+    """The part of Kubernetes' object metadata that Konstruct reads; the rest is ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: AgentName
+    """Name of the object."""
+
+    namespace: str = "default"
+    """Namespace of the object; ignored on a Namespace."""
+
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Labels of the object."""
+
+
+class Agent(BaseModel):
+    """An Agent manifest."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    api_version: Literal["konstruct.dev/v1alpha1"] = Field(alias="apiVersion")
+    """Group and version of the resource."""
+
+    kind: Literal["Agent"]
+    """Kind of the resource."""
+
+    metadata: ObjectMeta
+    """Name and namespace."""
+
+    spec: AgentSpec
+    """The desired agent."""
+
+
+class Namespace(BaseModel):
+    """A Namespace manifest, read for its tenant label."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    api_version: Literal["v1"] = Field(alias="apiVersion")
+    """Group and version of the resource."""
+
+    kind: Literal["Namespace"]
+    """Kind of the resource."""
+
+    metadata: ObjectMeta
+    """Name and labels."""
+
+    @property
+    def tenant_id(self) -> str | None:
+        """The tenant that the namespace belongs to, or None without the label."""
+        return self.metadata.labels.get(TENANT_LABEL) or None
