@@ -1,0 +1,1 @@
+"""The ``konstruct`` command and the embedded local stack behind it."""
