@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import StringConstraints
@@ -24,3 +25,8 @@ ExternalId = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/=+-]{0,127}$", max_length=128)
 ]
 """A message or thread id: given by the sender or a channel, opaque to Konstruct."""
+
+
+def is_dns_label(text: str) -> bool:
+    """Whether `text` has the form of a tenant or agent name."""
+    return re.fullmatch(DNS_LABEL, text) is not None

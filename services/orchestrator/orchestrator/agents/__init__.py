@@ -1,0 +1,1 @@
+"""Agents as workers see them: the catalog and its sources, the prompt builder and the runner."""

@@ -1,0 +1,112 @@
+"""Asking live workers what they serve, over Celery's remote control."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery import Celery
+from celery.worker.control import inspect_command
+from pydantic import BaseModel, ConfigDict
+
+from orchestrator.worker import runtime
+
+COMMAND = "konstruct_status"
+"""Name of the remote control command."""
+
+
+class AgentStatus(BaseModel):
+    """An agent in effect in a worker."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tenant_id: str
+    """Its tenant."""
+
+    agent: str
+    """Its name."""
+
+    revision: str
+    """Revision in effect."""
+
+    group: str
+    """Model group it asks for."""
+
+    suspended: bool
+    """Whether it is switched off."""
+
+
+class ManifestProblem(BaseModel):
+    """Something applied that is not in effect."""
+
+    model_config = ConfigDict(frozen=True)
+
+    where: str
+    """The manifest."""
+
+    message: str
+    """What is wrong and what to do."""
+
+
+class WorkerStatus(BaseModel):
+    """One worker's own account."""
+
+    model_config = ConfigDict(frozen=True)
+
+    worker: str
+    """Name of the process in leases."""
+
+    pid: int
+    """Its process id, on its own host."""
+
+    in_flight: int
+    """Messages under way."""
+
+    draining: bool
+    """Whether it is shutting down."""
+
+    watching: bool
+    """Whether it follows changes of agents."""
+
+    agents: list[AgentStatus]
+    """Agents in effect."""
+
+    problems: list[ManifestProblem]
+    """What is not in effect, and why."""
+
+
+@inspect_command(name=COMMAND)
+def _konstruct_status(_state: Any) -> dict[str, Any]:
+    worker = runtime()
+    return WorkerStatus(
+        worker=worker.owner,
+        pid=os.getpid(),
+        in_flight=len(worker.running),
+        draining=worker.running.draining,
+        watching=worker.source.healthy(),
+        agents=[
+            AgentStatus(
+                tenant_id=agent.tenant_id,
+                agent=agent.name,
+                revision=agent.revision,
+                group=agent.configuration.persona.model.group,
+                suspended=agent.suspended,
+            )
+            for _, agent in sorted(worker.catalog.agents.items())
+        ],
+        problems=[
+            ManifestProblem(where=problem.where, message=problem.message)
+            for problem in worker.catalog.problems
+        ],
+    ).model_dump(mode="json")
+
+
+def worker_status(app: Celery, timeout_s: float = 1.0) -> list[WorkerStatus]:
+    """Ask every live worker; those that answer within `timeout_s` seconds are returned, by name.
+
+    Raises:
+        kombu.exceptions.OperationalError: Redis cannot be reached.
+    """
+    replies: list[dict[str, Any]] = app.control.broadcast(COMMAND, reply=True, timeout=timeout_s) or []
+    answers = [answer for reply in replies for answer in reply.values() if "worker" in answer]
+    return sorted((WorkerStatus.model_validate(answer) for answer in answers), key=lambda s: s.worker)

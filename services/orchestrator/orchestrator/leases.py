@@ -1,0 +1,56 @@
+"""Keeping this worker's claims alive: one statement a second for all of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 1.0
+"""Seconds between two extensions."""
+
+_EXTEND = text("select konstruct_extend_leases(:owner, :seconds)")
+
+
+class Heartbeat:
+    """Extends the leases of `owner` each second, as the system role, in a thread of its own.
+
+    A worker that dies, or cannot reach PostgreSQL, is silent; its claims are void when the lease has run
+    out, and fencing keeps it from committing a reply then.
+    """
+
+    def __init__(self, engine: Engine, owner: str, lease_s: float) -> None:
+        self._engine = engine
+        self._parameters = {"owner": owner, "seconds": lease_s}
+        self._interval_s = min(INTERVAL_S, lease_s / 3)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; claims still held run out by themselves."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def _beat(self) -> None:
+        failing = False
+        while not self._stop.wait(self._interval_s):
+            try:
+                with self._engine.begin() as connection:
+                    connection.execute(_EXTEND, self._parameters)
+            except SQLAlchemyError as error:
+                if not failing:
+                    log.warning("leases cannot be extended: %s", type(error).__name__)
+                failing = True
+            else:
+                if failing:
+                    log.info("leases are extended again")
+                failing = False

@@ -1,0 +1,82 @@
+"""The Celery application: ``celery -A orchestrator.main worker`` or, with checks, ``konstruct-worker``.
+
+Redis is broker and result backend. The pool is threads: the work is waiting on HTTP, and what follows
+the agents lives in the same process (ADR 0003 says what that changes in Celery's own promises).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+
+from shared.config import Settings, load_settings
+
+TASK_NAME = "orchestrator.tasks.handle_message"
+"""Name of the task; pinned, for senders that know nothing but the name."""
+
+QUEUE = "konstruct.messages"
+"""Queue of messages to answer."""
+
+RESULT_EXPIRES_S = 3600
+"""Seconds that Redis keeps a task's result; PostgreSQL keeps the reply itself."""
+
+
+def visibility_timeout_s(settings: Settings) -> int:
+    """Seconds after which Redis delivers an unfinished message again, though nobody gave it back.
+
+    Above everything a living worker may take: a copy delivered earlier would find the lease and be put
+    back for nothing.
+    """
+    return int(settings.message_deadline_s + settings.drain_s + settings.lease_s + 15)
+
+
+def _configuration() -> dict[str, Any]:
+    """Read the settings when the application is first used, not when this module is imported."""
+    settings = load_settings()
+    url = settings.redis_url.get_secret_value()
+    transport = {
+        "visibility_timeout": visibility_timeout_s(settings),
+        # Look for messages of dead workers each second rather than at every tenth poll.
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 10,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    }
+    return {
+        "broker_url": url,
+        "result_backend": url,
+        "broker_transport_options": transport,
+        "result_backend_transport_options": {"retry_policy": {"timeout": 5.0}},
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "redis_socket_timeout": 10,
+        "redis_socket_connect_timeout": 5,
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        "task_default_queue": QUEUE,
+        "task_acks_late": True,
+        "worker_prefetch_multiplier": 1,
+        "result_expires": RESULT_EXPIRES_S,
+        "task_publish_retry_policy": {
+            "max_retries": 3,
+            "interval_start": 0.1,
+            "interval_step": 0.3,
+            "interval_max": 1.0,
+        },
+        "worker_hijack_root_logger": False,
+        "worker_enable_remote_control": True,
+        "task_store_eager_result": False,
+    }
+
+
+app = Celery("orchestrator", include=["orchestrator.tasks", "orchestrator.control"])
+app.add_defaults(_configuration)
+
+
+def hidden(payload: Any) -> str:
+    """Return what monitoring may show of a delivery's arguments: the message's id, never its text."""
+    return f"({payload.get('message_id')!r},)" if isinstance(payload, dict) else "(…)"

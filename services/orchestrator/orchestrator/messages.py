@@ -1,0 +1,292 @@
+"""The messages table: recording, claiming, history, recording the reply.
+
+Every function is one short transaction of the current tenant (or joins the session it is given). None is
+open while a model answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine, Row, bindparam, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from orchestrator.errors import MessageConflictError
+from shared.contract import ChatMessage, CompletionResponse, FallbackReason, Usage
+from shared.db import get_session
+from shared.models import KonstructMessage, MessageStatus, Reason, Reply
+from shared.rls import tenant_scope
+from shared.tables import messages
+
+HISTORY_TURNS = 50
+"""Most earlier messages of a thread that are read for a prompt; the token budget cuts further."""
+
+_CONTENT = ("thread_id", "agent", "sender", "channel", "text")
+"""What makes two submissions of one id the same message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to answer one message, until the lease runs out."""
+
+    message_id: str
+    """Id of the message."""
+
+    owner: str
+    """Worker that holds the claim."""
+
+    attempt: int
+    """Number of the claim on this message: the fencing token."""
+
+    deaths: int
+    """How often a claim before this one ended with its worker's silence."""
+
+    queue_seconds: float
+    """Seconds from the message's receipt to this claim."""
+
+    history: tuple[ChatMessage, ...]
+    """Earlier turns of the thread with this agent, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The message cannot be claimed now."""
+
+    why: str
+    """Who holds it up."""
+
+    ahead: int
+    """Unfinished messages before it in its thread."""
+
+
+def record_message(session: Session, message: KonstructMessage) -> MessageStatus:
+    """Record `message` unless its id is recorded already, and return where it stands.
+
+    Inserts of one thread are done one at a time: a sequence number is then never seen before a lower one
+    of its thread, which is what lets a claim trust that nothing earlier is to come.
+
+    Raises:
+        MessageConflictError: another message was recorded under this id.
+    """
+    thread = f"{message.tenant_id}/{message.thread_id}"
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(thread, 0))))
+    values = message.model_dump(include={"tenant_id", "message_id", "sent_at", *_CONTENT})
+    session.execute(insert(messages).values(values).on_conflict_do_nothing())
+    row = session.execute(
+        select(messages.c.status, *(messages.c[name] for name in _CONTENT)).where(
+            messages.c.tenant_id == message.tenant_id, messages.c.message_id == message.message_id
+        )
+    ).one()
+    if any(getattr(row, name) != getattr(message, name) for name in _CONTENT):
+        raise MessageConflictError(
+            f"message id {message.message_id} is taken by another message; send this one with a new id"
+        )
+    return MessageStatus(row.status)
+
+
+_CLAIM = text(
+    """
+    update messages m
+       set owner = :owner, lease_expires_at = now() + make_interval(secs => :lease_s),
+           attempt = m.attempt + 1, started_at = now(),
+           deaths = m.deaths + (m.owner is not null)::int
+     where m.tenant_id = :tenant_id and m.message_id = :message_id and m.status = 'received'
+       and (m.owner is null or m.lease_expires_at < now())
+       and not exists (
+           select from messages e
+            where e.tenant_id = m.tenant_id and e.thread_id = m.thread_id
+              and e.seq < m.seq and e.status = 'received')
+    returning m.attempt, m.deaths, m.seq,
+              extract(epoch from now() - m.received_at)::float8 as queue_seconds
+    """
+)
+"""Takes a message that is unfinished, nobody's or a silent worker's, and first in its thread."""
+
+
+def claim(
+    message: KonstructMessage, owner: str, lease_s: float, *, on: Engine | None = None
+) -> Claim | Busy | Reply:
+    """Claim `message` for `owner`; record it first if it was never recorded (a direct delivery).
+
+    Returns the claim; or why it is not to be had now; or the reply, when the message is finished.
+
+    Raises:
+        MessageConflictError: another message was recorded under this id.
+    """
+    with get_session(on) as session:
+        claimed = _try_claim(session, message, owner, lease_s)
+        if claimed is None:
+            record_message(session, message)
+            claimed = _try_claim(session, message, owner, lease_s)
+        if claimed is None:
+            return _why_not(session, message)
+        return Claim(
+            message_id=message.message_id,
+            owner=owner,
+            attempt=claimed.attempt,
+            deaths=claimed.deaths,
+            queue_seconds=claimed.queue_seconds,
+            history=_history(session, message, claimed.seq),
+        )
+
+
+def _try_claim(session: Session, message: KonstructMessage, owner: str, lease_s: float) -> Row[Any] | None:
+    return session.execute(
+        _CLAIM,
+        {
+            "owner": owner,
+            "lease_s": lease_s,
+            "tenant_id": message.tenant_id,
+            "message_id": message.message_id,
+        },
+    ).one_or_none()
+
+
+def _why_not(session: Session, message: KonstructMessage) -> Busy | Reply:
+    row = session.execute(
+        select(messages).where(
+            messages.c.tenant_id == message.tenant_id, messages.c.message_id == message.message_id
+        )
+    ).one()
+    if row.status != MessageStatus.RECEIVED:
+        return reply_of(row)
+    ahead = session.execute(
+        select(func.count()).where(
+            messages.c.tenant_id == message.tenant_id,
+            messages.c.thread_id == message.thread_id,
+            messages.c.seq < row.seq,
+            messages.c.status == MessageStatus.RECEIVED,
+        )
+    ).scalar_one()
+    if ahead:
+        return Busy("earlier messages of the thread come first", ahead)
+    return Busy("another worker holds it", 0)
+
+
+_HISTORY = (
+    select(messages.c.text, messages.c.reply, messages.c.status)
+    .where(
+        messages.c.tenant_id == bindparam("tenant_id"),
+        messages.c.thread_id == bindparam("thread_id"),
+        messages.c.agent == bindparam("agent"),
+        messages.c.seq < bindparam("seq"),
+        messages.c.status.in_([MessageStatus.ANSWERED, MessageStatus.APOLOGISED]),
+    )
+    .order_by(messages.c.seq.desc())
+    .limit(HISTORY_TURNS)
+)
+
+
+def _history(session: Session, message: KonstructMessage, seq: int) -> tuple[ChatMessage, ...]:
+    """Read the turns before `seq`. What was apologised for keeps the question, not the apology."""
+    rows = session.execute(
+        _HISTORY,
+        {
+            "tenant_id": message.tenant_id,
+            "thread_id": message.thread_id,
+            "agent": message.agent,
+            "seq": seq,
+        },
+    ).all()
+    turns: list[ChatMessage] = []
+    for row in reversed(rows):
+        turns.append(ChatMessage(role="user", content=row.text))
+        if row.status == MessageStatus.ANSWERED:
+            turns.append(ChatMessage(role="assistant", content=row.reply))
+    return tuple(turns)
+
+
+def record_reply(
+    reply: Reply, held: Claim, envelope: CompletionResponse | None, *, on: Engine | None = None
+) -> bool:
+    """Record how a message ended, if `held` is still the newest claim on it.
+
+    Returns False when it is not: another worker has taken over, and its reply counts.
+    """
+    values: dict[str, Any] = {
+        "status": reply.status,
+        "finished_at": func.now(),
+        "owner": None,
+        "lease_expires_at": None,
+        "reply": reply.text,
+        **reply.model_dump(
+            include={
+                "reason",
+                "revision",
+                "requested_group",
+                "served_group",
+                "model",
+                "degraded",
+                "fallback_reason",
+                "prompt_sha256",
+                "transparency_clause",
+            }
+        ),
+    }
+    if reply.usage is not None:
+        values |= reply.usage.model_dump()
+    if envelope is not None:
+        values |= {
+            "cost_usd": envelope.cost_usd,
+            "pool_latency_ms": envelope.latency_ms,
+            "pool_attempts": [attempt.model_dump(mode="json") for attempt in envelope.attempts],
+        }
+    with get_session(on) as session:
+        recorded = session.execute(_held(reply.tenant_id, held).values(values).returning(messages.c.seq))
+        return recorded.one_or_none() is not None
+
+
+def release(tenant_id: str, held: Claim, *, on: Engine | None = None) -> None:
+    """Give a claim up, so that another worker can take the message at once."""
+    with get_session(on) as session:
+        session.execute(_held(tenant_id, held).values(owner=None, lease_expires_at=None))
+
+
+def _held(tenant_id: str, held: Claim) -> Any:
+    return update(messages).where(
+        messages.c.tenant_id == tenant_id,
+        messages.c.message_id == held.message_id,
+        messages.c.status == MessageStatus.RECEIVED,
+        messages.c.owner == held.owner,
+        messages.c.attempt == held.attempt,
+    )
+
+
+def find_reply(tenant_id: str, message_id: str, *, on: Engine | None = None) -> Reply | None:
+    """Read the reply to a message of `tenant_id`; None while it is unfinished or unknown."""
+    with tenant_scope(tenant_id), get_session(on) as session:
+        row = session.execute(
+            select(messages).where(
+                messages.c.tenant_id == tenant_id,
+                messages.c.message_id == message_id,
+                messages.c.status != MessageStatus.RECEIVED,
+            )
+        ).one_or_none()
+    return None if row is None else reply_of(row)
+
+
+def reply_of(row: Row[Any]) -> Reply:
+    """Build the reply from a finished row of the table."""
+    usage = None
+    if row.prompt_tokens is not None:
+        usage = Usage(prompt_tokens=row.prompt_tokens, completion_tokens=row.completion_tokens)
+    return Reply(
+        message_id=row.message_id,
+        thread_id=row.thread_id,
+        tenant_id=row.tenant_id,
+        agent=row.agent,
+        revision=row.revision,
+        text=row.reply,
+        status=MessageStatus(row.status),
+        reason=Reason(row.reason) if row.reason else None,
+        requested_group=row.requested_group,
+        served_group=row.served_group,
+        model=row.model,
+        degraded=bool(row.degraded),
+        fallback_reason=FallbackReason(row.fallback_reason) if row.fallback_reason else None,
+        usage=usage,
+        prompt_sha256=row.prompt_sha256,
+        transparency_clause=row.transparency_clause,
+    )

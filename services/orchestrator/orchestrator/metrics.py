@@ -1,0 +1,69 @@
+"""The worker's metrics. Labels are bounded: never a tenant, a message, a user or free text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from shared.models import MessageStatus, Reason
+
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120)
+
+
+class WorkerMetrics:
+    """Every metric of one worker, in a registry of its own, its series there from the start."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.messages = Counter(
+            "konstruct_messages_total",
+            "Messages finished by this worker, by how they ended.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.duration = Histogram(
+            "konstruct_message_duration_seconds",
+            "Seconds from a message's claim to its recorded reply.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.queue = Histogram(
+            "konstruct_message_queue_seconds",
+            "Seconds from a message's receipt to its claim.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.apologies = Counter(
+            "konstruct_apologies_total",
+            "Messages that no model answered, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.put_back = Counter(
+            "konstruct_deliveries_put_back_total",
+            "Deliveries put back because the message could not be claimed or a store was away.",
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "konstruct_messages_in_flight",
+            "Messages under way in this worker.",
+            registry=self.registry,
+        )
+        self._agents = Gauge(
+            "konstruct_agents_loaded", "Agents in effect in this worker.", registry=self.registry
+        )
+        self._connected = Gauge(
+            "konstruct_watch_connected",
+            "1 while this worker follows changes of agents.",
+            registry=self.registry,
+        )
+        for status in (MessageStatus.ANSWERED, MessageStatus.APOLOGISED, MessageStatus.FAILED):
+            self.messages.labels(status.value)
+        for reason in Reason:
+            self.apologies.labels(reason.value)
+
+    def follow(self, *, agents: Callable[[], int], connected: Callable[[], bool]) -> None:
+        """Read the number of agents and the state of their source at every scrape."""
+        self._agents.set_function(agents)
+        self._connected.set_function(connected)

@@ -1,0 +1,50 @@
+"""Recording which revision of an agent spoke, so that a reply can be explained when the agent is gone."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine, func
+from sqlalchemy.dialects.postgresql import insert
+
+from orchestrator.agents.catalog import AgentKey, ServedAgent
+from shared.db import get_session
+from shared.prompt import TRANSPARENCY_CLAUSE_VERSION
+from shared.tables import agent_revisions, agents
+
+
+class RevisionLog:
+    """Writes an agent's documents once per change of revision seen by this worker."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._recorded: dict[AgentKey, str] = {}
+
+    def record(self, agent: ServedAgent) -> None:
+        """Record `agent`'s revision and make it the active one; a no-op when it was the last recorded."""
+        key = (agent.tenant_id, agent.name)
+        if self._recorded.get(key) == agent.revision:
+            return
+        with get_session(self._engine) as session:
+            session.execute(
+                insert(agent_revisions)
+                .values(
+                    tenant_id=agent.tenant_id,
+                    agent=agent.name,
+                    revision=agent.revision,
+                    identity_json=agent.documents.identity_json,
+                    persona_json=agent.documents.persona_json,
+                    prompt_sha256=agent.prompt_sha256,
+                    transparency_clause=TRANSPARENCY_CLAUSE_VERSION,
+                )
+                .on_conflict_do_nothing()
+            )
+            active = insert(agents).values(
+                tenant_id=agent.tenant_id, agent=agent.name, active_revision=agent.revision
+            )
+            session.execute(
+                active.on_conflict_do_update(
+                    index_elements=["tenant_id", "agent"],
+                    set_={"active_revision": active.excluded.active_revision, "since": func.now()},
+                    where=agents.c.active_revision != active.excluded.active_revision,
+                )
+            )
+        self._recorded[key] = agent.revision

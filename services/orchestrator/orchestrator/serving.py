@@ -1,0 +1,63 @@
+"""The worker's HTTP: ``/metrics`` for Prometheus, ``/healthz`` for liveness."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import make_wsgi_app
+
+from shared.config import ConfigurationError
+from shared.net import host_and_port
+
+if TYPE_CHECKING:
+    from orchestrator.runtime import Runtime
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """One thread per request: a slow reader does not hold up a probe."""
+
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    """Does not log each scrape."""
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is inherited
+        pass
+
+
+class StatusServer:
+    """Serves the worker's status on `listen` (``host:port``)."""
+
+    def __init__(self, listen: str, runtime: Runtime) -> None:
+        self._metrics = make_wsgi_app(runtime.metrics.registry)
+        host, port = host_and_port(listen)
+        try:
+            self._server = make_server(host, port, self._answer, _Server, _Quiet)
+        except OSError as error:
+            raise ConfigurationError(
+                f"KONSTRUCT_WORKER_LISTEN: cannot listen on {listen} ({error.strerror}); choose another port"
+            ) from None
+        self._thread = threading.Thread(target=self._server.serve_forever, name="status", daemon=True)
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO")
+        if path == "/metrics":
+            body: Iterable[bytes] = self._metrics(environ, start)
+            return body
+        known = path == "/healthz"
+        start("200 OK" if known else "404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
+        return [b"ok\n" if known else b"/metrics and /healthz are served here\n"]

@@ -1,0 +1,192 @@
+"""The task ``handle_message``: one message in, one recorded reply out.
+
+The task is a sync ``def`` that calls ``asyncio.run``; never ``async def``, which Celery would not await.
+``_process_message`` is the list of steps that later phases extend (memory, tools).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import Any
+
+from celery import Task
+from celery.exceptions import Ignore, Reject
+from kombu.exceptions import OperationalError
+from pydantic import ValidationError
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+from orchestrator import messages
+from orchestrator.agents.builder import build_request
+from orchestrator.agents.catalog import ServedAgent
+from orchestrator.agents.runner import GRACE_S, RunResult
+from orchestrator.errors import HandBackError, MessageConflictError, PutBackError
+from orchestrator.invalid import record_invalid
+from orchestrator.main import TASK_NAME, app, hidden
+from orchestrator.messages import Busy, Claim
+from orchestrator.replies import apologise, failed, reply_from
+from orchestrator.runtime import Runtime
+from orchestrator.worker import runtime
+from shared.models import KonstructMessage, MessageStatus, Reason, Reply
+from shared.rls import tenant_scope
+
+log = logging.getLogger(__name__)
+
+PUT_BACK_HEADER = "konstruct_put_back"
+"""Header of a delivery: how often it was put back."""
+
+FIRST_DELAY_S = 0.1
+"""Delay of the first put-back; it doubles with each."""
+
+LONGEST_DELAY_S = 2.0
+"""Longest delay of a put-back."""
+
+
+@app.task(name=TASK_NAME, bind=True)
+def handle_message(self: Task[..., dict[str, Any]], payload: dict[str, Any]) -> dict[str, Any]:
+    """Answer a message (a KonstructMessage as JSON) and return its Reply as JSON.
+
+    However often a message is delivered, it has one reply. A delivery that cannot be finished is put
+    back, never acknowledged away: it may be the broker's only copy.
+    """
+    worker = runtime()
+    try:
+        reply = asyncio.run(_process_message(payload, worker))
+    except HandBackError as error:
+        raise Reject(str(error), requeue=True) from None
+    except PutBackError as error:
+        worker.metrics.put_back.inc()
+        _put_back(self, payload, error)
+        raise Ignore(str(error)) from None
+    return reply.model_dump(mode="json")
+
+
+async def _process_message(payload: Any, worker: Runtime) -> Reply:
+    """Take one message through its steps."""
+    started = time.monotonic()
+    try:
+        message = KonstructMessage.model_validate(payload)
+    except ValidationError as error:
+        return record_invalid(payload, error, worker)
+
+    with tenant_scope(message.tenant_id), worker.running.register():
+        held = _claim(message, worker)
+        if isinstance(held, Reply):
+            return held
+        try:
+            agent = worker.catalog.find(message.tenant_id, message.agent)
+            result = await _answer(message, held, agent, worker)
+            reply = reply_from(message, agent, result)
+            _record(reply, held, agent, result, worker)
+        except asyncio.CancelledError:
+            _give_up(message, held, worker)
+            raise
+    _count(reply, held, time.monotonic() - started, worker)
+    return reply
+
+
+def _claim(message: KonstructMessage, worker: Runtime) -> Claim | Reply:
+    """Claim the message, or tell why there is nothing left to do.
+
+    Raises:
+        PutBackError: it is not this delivery's turn, or PostgreSQL is away.
+    """
+    try:
+        held = messages.claim(message, worker.owner, worker.settings.lease_s, on=worker.engine)
+    except MessageConflictError:
+        return failed(message, Reason.MESSAGE_CONFLICT)
+    except SQLAlchemyError as error:
+        log.warning("message %s cannot be claimed: %s", message.message_id, type(error).__name__)
+        raise PutBackError("the database is away", delay_s=LONGEST_DELAY_S) from None
+    if isinstance(held, Busy):
+        raise PutBackError(held.why)
+    return held
+
+
+async def _answer(
+    message: KonstructMessage, held: Claim, agent: ServedAgent | None, worker: Runtime
+) -> RunResult:
+    """Ask the model, within the message's deadline. Every failure is a result."""
+    settings = worker.settings
+    if held.deaths >= settings.max_deaths:
+        return apologise(Reason.WORKER_LOST)
+    if agent is None:
+        return apologise(Reason.AGENT_UNKNOWN)
+    if agent.suspended:
+        return apologise(Reason.AGENT_SUSPENDED)
+    try:
+        request = build_request(
+            agent,
+            held.history,
+            message,
+            history_token_budget=settings.history_token_budget,
+            max_tokens=settings.reply_max_tokens,
+            timeout_s=max(settings.message_deadline_s - 2 * GRACE_S, settings.message_deadline_s / 2),
+        )
+        async with asyncio.timeout(settings.message_deadline_s):
+            return await worker.runner.run(request)
+    except TimeoutError:
+        return apologise(Reason.DEADLINE_EXCEEDED)
+    except Exception:
+        log.exception("message %s could not be answered", message.message_id)
+        return apologise(Reason.INTERNAL_ERROR)
+
+
+def _record(reply: Reply, held: Claim, agent: ServedAgent | None, result: RunResult, worker: Runtime) -> None:
+    """Record the reply and the revision that it spoke from.
+
+    Raises:
+        PutBackError: another worker took the message over, or PostgreSQL is away.
+    """
+    try:
+        if agent is not None and reply.revision is not None:
+            worker.revisions.record(agent)
+        recorded = messages.record_reply(reply, held, result.envelope, on=worker.engine)
+    except SQLAlchemyError as error:
+        log.warning("the reply to %s cannot be recorded: %s", held.message_id, type(error).__name__)
+        raise PutBackError("the database is away", delay_s=LONGEST_DELAY_S) from None
+    if not recorded:
+        raise PutBackError("another worker took the message over")
+
+
+def _give_up(message: KonstructMessage, held: Claim, worker: Runtime) -> None:
+    """Release the claim; if that fails the lease runs out by itself."""
+    try:
+        messages.release(message.tenant_id, held, on=worker.engine)
+    except SQLAlchemyError as error:
+        log.warning("the claim on %s cannot be released: %s", held.message_id, type(error).__name__)
+
+
+def _count(reply: Reply, held: Claim, seconds: float, worker: Runtime) -> None:
+    metrics = worker.metrics
+    metrics.messages.labels(reply.status.value).inc()
+    metrics.queue.observe(max(held.queue_seconds, 0.0))
+    metrics.duration.observe(seconds)
+    if reply.status is not MessageStatus.ANSWERED and reply.reason is not None:
+        metrics.apologies.labels(reply.reason.value).inc()
+
+
+def _put_back(task: Task[..., dict[str, Any]], payload: Any, error: PutBackError) -> None:
+    """Publish the delivery again with a delay; the caller then lets go of this one.
+
+    Raises:
+        Reject: Redis took no copy. This delivery is returned instead.
+    """
+    before = int((task.request.headers or {}).get(PUT_BACK_HEADER, 0))
+    delay = error.delay_s or min(FIRST_DELAY_S * 2.0**before, LONGEST_DELAY_S)
+    try:
+        app.send_task(
+            TASK_NAME,
+            args=(payload,),
+            task_id=task.request.id,
+            # Spread, so that what waited for the same thing does not come back at once.
+            countdown=delay * random.uniform(0.75, 1.25),  # noqa: S311 - no secret
+            headers={PUT_BACK_HEADER: str(min(before + 1, 16))},
+            argsrepr=hidden(payload),
+        )
+    except (OperationalError, RedisError, OSError) as failure:
+        log.warning("a delivery could not be put back: %s", type(failure).__name__)
+        raise Reject("put back", requeue=True) from None

@@ -1,0 +1,136 @@
+"""Bringing the database up to date, and the logins that use it.
+
+Run as the role that owns the schema (``konstruct-migrate``); services never do.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from psycopg import sql
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+
+from shared.config import PREFIX, ConfigurationError, Settings, load_settings
+from shared.db import CONNECT_TIMEOUT_S, driver_url
+from shared.tables import SERVICE_ROLE, SYSTEM_ROLE
+
+
+class Login(NamedTuple):
+    """A database user and its password."""
+
+    user: str
+    """Name of the role."""
+
+    password: str
+    """Its password."""
+
+    @classmethod
+    def of(cls, url: str) -> Login:
+        """Read the login of a database URL.
+
+        Raises:
+            ValueError: the URL names no user or no password.
+        """
+        parsed = make_url(url)
+        if not parsed.username or not parsed.password:
+            raise ValueError("the URL must name a user and a password")
+        return cls(parsed.username, str(parsed.password))
+
+
+def migrations_dir() -> Path:
+    """Return the folder of the migrations: inside an installed wheel, or at a checkout's root."""
+    here = Path(__file__).resolve()
+    packaged = here.parent / "_migrations"
+    return packaged if packaged.is_dir() else here.parents[3] / "migrations"
+
+
+def alembic_config(owner_url: str) -> Config:
+    """Return Alembic's configuration for the database at `owner_url`."""
+    config = Config()
+    config.set_main_option("script_location", str(migrations_dir()))
+    # By attribute: a URL in the ini text would need its percent signs doubled.
+    config.attributes["url"] = driver_url(owner_url)
+    return config
+
+
+def migrate(owner_url: str, revision: str = "head") -> None:
+    """Upgrade the database at `owner_url` to `revision`. Safe to run twice, and at once."""
+    command.upgrade(alembic_config(owner_url), revision)
+
+
+def ensure_logins(owner_url: str, *, service: Login, system: Login) -> None:
+    """Make the two logins, members of the group roles, with these passwords.
+
+    An existing login keeps its other memberships and gets the password. Passwords reach the server only
+    as SCRAM verifiers, so that its log cannot hold them.
+
+    Raises:
+        ValueError: a login is the owner itself, or both are the same.
+    """
+    owner = make_url(owner_url).username
+    if service.user == system.user or owner in (service.user, system.user):
+        raise ValueError(
+            "the service, the system and the migration URL must name three different users: "
+            "one user for all would not be held back by row level security"
+        )
+    url = driver_url(owner_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, connect_timeout=CONNECT_TIMEOUT_S) as connection:
+        # Roles belong to the whole server: two installations must not make one at the same time.
+        connection.execute("select pg_advisory_xact_lock(hashtextextended('konstruct.roles', 0))")
+        for login, group in ((service, SERVICE_ROLE), (system, SYSTEM_ROLE)):
+            _ensure_login(connection, login, group)
+
+
+def _ensure_login(connection: psycopg.Connection[tuple[object, ...]], login: Login, group: str) -> None:
+    known = connection.execute("select 1 from pg_roles where rolname = %s", (login.user,)).fetchone()
+    verifier = connection.pgconn.encrypt_password(
+        login.password.encode(), login.user.encode(), b"scram-sha-256"
+    ).decode()
+    statement = "alter role {} login password {}" if known else "create role {} login password {}"
+    connection.execute(sql.SQL(statement).format(sql.Identifier(login.user), sql.Literal(verifier)))
+    connection.execute(sql.SQL("grant {} to {}").format(sql.Identifier(group), sql.Identifier(login.user)))
+
+
+def run() -> None:
+    """Entry point of ``konstruct-migrate``: exit 0 when done, 2 on a wrong configuration, 1 on failure."""
+    try:
+        _migrate_and_make_logins(load_settings())
+    except (ConfigurationError, ValueError) as error:
+        sys.exit(_say(f"konstruct-migrate: {error}", 2))
+    except Exception as error:  # noqa: BLE001 - the edge of the program: one line, no traceback
+        sys.exit(_say(f"konstruct-migrate: {type(error).__name__}: {error}", 1))
+    _say("konstruct-migrate: the database is up to date", 0)
+
+
+def _migrate_and_make_logins(settings: Settings) -> None:
+    urls = {
+        name: getattr(settings, name)
+        for name in ("migration_database_url", "database_url", "system_database_url")
+    }
+    missing = [f"{PREFIX}{name.upper()}" for name, url in urls.items() if url is None]
+    if missing:
+        raise ConfigurationError(f"not set: {', '.join(missing)}")
+    owner, service, system = (url.get_secret_value() for url in urls.values())
+    _wait_for_database(owner)
+    migrate(owner)
+    ensure_logins(owner, service=Login.of(service), system=Login.of(system))
+
+
+def _say(line: str, code: int) -> int:
+    sys.stderr.write(line + "\n")
+    return code
+
+
+def _wait_for_database(owner_url: str) -> None:
+    """Connect once, so that a database that is not there is one clear error."""
+    made = create_engine(driver_url(owner_url), connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
+    try:
+        made.connect().close()
+    finally:
+        made.dispose()
