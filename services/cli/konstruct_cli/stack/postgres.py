@@ -13,28 +13,19 @@ import signal
 from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Self
 from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
 
-from konstruct_cli.stack.process import (
-    LOOPBACK,
-    ManagedProcess,
-    StackError,
-    claim_port,
-    unprivileged_account,
-)
+from konstruct_cli.stack.process import LOOPBACK, ManagedProcess, StackError, unprivileged_account
+from konstruct_cli.stack.server import Server
 
 SUPERUSER = "postgres"
 """Name of the superuser."""
 
 INIT_DEADLINE_S = 60.0
 """Longest that making a data folder may take."""
-
-READY_DEADLINE_S = 30.0
-"""Longest that a start, with recovery after a crash, may take."""
 
 _SETTINGS = {
     "listen_addresses": LOOPBACK,
@@ -51,8 +42,11 @@ _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes":
 """Settings for data that nobody will miss."""
 
 
-class Postgres:
-    """A PostgreSQL server on a data folder, reached over TCP on the loopback interface."""
+class Postgres(Server):
+    """A PostgreSQL server on a data folder, reached over TCP."""
+
+    NAME = "PostgreSQL"
+    READY_DEADLINE_S = 30.0
 
     def __init__(
         self,
@@ -66,75 +60,11 @@ class Postgres:
     ) -> None:
         self.data_dir = data_dir.absolute()
         """Folder of the data; made when missing, its parent must exist."""
-        self.port = port
-        """TCP port; a free one is chosen at start when None."""
         self.password = password or secrets.token_urlsafe(24)
         """Password of the superuser; give it again to start on an existing folder."""
-        self.log = log or self.data_dir.with_name(f"{self.data_dir.name}.log")
-        """File that holds the server's output."""
         self._durable = durable
-        self._keep_open = keep_open
-        self._process: ManagedProcess | None = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    @property
-    def process(self) -> ManagedProcess:
-        """The server's process; only after the start."""
-        assert self._process is not None, "PostgreSQL was not started"
-        return self._process
-
-    def start(self) -> Self:
-        """Make the data folder if need be, start the server and wait until it accepts connections.
-
-        Raises:
-            StackError: it does not start; the message shows why.
-        """
-        try:
-            self.launch()
-            self.wait_ready()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def launch(self) -> None:
-        """Make the data folder if need be and start the server, without waiting for it."""
-        binaries = _binaries()
-        if not (self.data_dir / "PG_VERSION").exists():
-            self._initialise(binaries)
-        self.port = claim_port("PostgreSQL", self.port)
-        settings = _SETTINGS | {"port": str(self.port)} | ({} if self._durable else _NOT_DURABLE)
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        self._process = ManagedProcess(
-            "PostgreSQL",
-            [binaries / "postgres", "-D", self.data_dir, *options],
-            log=self.log,
-            env=_environment(),
-            account=unprivileged_account(),
-            # "Fast" shutdown: clients are cut off, data is written out, its own children end.
-            stop_signal=signal.SIGINT,
-            death_signal=signal.SIGINT,
-            keep_open=self._keep_open,
-        )
-        self._process.start()
-
-    def wait_ready(self) -> None:
-        """Wait until the server accepts connections.
-
-        Raises:
-            StackError: it ended, or is not ready in time.
-        """
-        self.process.wait_ready(self._accepts, READY_DEADLINE_S)
-
-    def stop(self) -> None:
-        """Stop the server; the data stays."""
-        if self._process is not None:
-            self._process.stop()
+        log = log or self.data_dir.with_name(f"{self.data_dir.name}.log")
+        super().__init__(port=port, log=log, keep_open=keep_open)
 
     def superuser_url(self, database: str = "postgres") -> str:
         """Return the URL of `database` as the superuser."""
@@ -143,7 +73,7 @@ class Postgres:
     def url(self, database: str, user: str, password: str) -> str:
         """Return the URL of `database` as `user`."""
         login = f"{quote(user, safe='')}:{quote(password, safe='')}"
-        return f"postgresql://{login}@{LOOPBACK}:{self.port}/{quote(database, safe='')}"
+        return f"postgresql://{login}@{self.address}/{quote(database, safe='')}"
 
     def create_database(self, name: str) -> str:
         """Create the database `name` unless it exists, and return its URL as the superuser."""
@@ -153,7 +83,25 @@ class Postgres:
                 connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
         return self.superuser_url(name)
 
-    def _accepts(self) -> bool:
+    def _make_process(self) -> ManagedProcess:
+        binaries = _binaries()
+        if not self.data_dir.exists():
+            self._initialise(binaries)
+        settings = _SETTINGS | {"port": str(self.port)} | ({} if self._durable else _NOT_DURABLE)
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return ManagedProcess(
+            self.NAME,
+            [binaries / "postgres", "-D", self.data_dir, *options],
+            log=self.log,
+            env=_environment(),
+            account=unprivileged_account(),
+            # "Fast" shutdown: clients are cut off, data is written out, its own children end.
+            stop_signal=signal.SIGINT,
+            death_signal=signal.SIGINT,
+            keep_open=self._keep_open,
+        )
+
+    def _ready(self) -> bool:
         try:
             psycopg.connect(self.superuser_url(), connect_timeout=2).close()
         except psycopg.OperationalError as error:
@@ -186,6 +134,7 @@ class Postgres:
             log=self.log,
             env=_environment(),
             account=account,
+            keep_open=self._keep_open,
         )
         try:
             with initdb:
