@@ -6,6 +6,9 @@ Revises:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
@@ -128,8 +131,6 @@ def _make_roles() -> None:
             f" then create role {role} nologin; end if; end $$"
         )
         op.execute(f"grant usage on schema public to {role}")
-    # Needed to hand the functions over to it; an owner that is no superuser is not a member by itself.
-    op.execute("grant konstruct_definer to current_user")
 
 
 def _make_system_functions() -> None:
@@ -149,14 +150,26 @@ def _make_system_functions() -> None:
     """)
     op.execute("revoke all on function konstruct_extend_leases from public")
     op.execute("grant execute on function konstruct_extend_leases to konstruct_system")
-    # CREATE on the schema is needed to receive a function, and only then.
+    with _as_definer():
+        op.execute("alter function konstruct_extend_leases owner to konstruct_definer")
+
+
+@contextmanager
+def _as_definer() -> Iterator[None]:
+    """Be a member of the role that owns the functions, and let it receive them, for the block only.
+
+    A member sees every tenant, for the role's policy counts for members: the owner must not stay one.
+    """
+    op.execute("grant konstruct_definer to current_user")
     op.execute("grant create on schema public to konstruct_definer")
-    op.execute("alter function konstruct_extend_leases owner to konstruct_definer")
+    yield
     op.execute("revoke create on schema public from konstruct_definer")
+    op.execute("revoke konstruct_definer from current_user")
 
 
 def downgrade() -> None:
-    op.execute("drop function konstruct_extend_leases")
+    with _as_definer():
+        op.execute("drop function konstruct_extend_leases")
     for table in TABLES:
         op.drop_table(table)
     # The roles stay: another installation on the same server may use them.

@@ -28,7 +28,7 @@ def visibility_timeout_s(settings: Settings) -> int:
     Above everything a living worker may take: a copy delivered earlier would find the lease and be put
     back for nothing.
     """
-    return int(settings.message_deadline_s + settings.drain_s + settings.lease_s + 15)
+    return int(settings.message_deadline_s + settings.drain_s + settings.lease_s + 10)
 
 
 def _configuration() -> dict[str, Any]:

@@ -9,7 +9,7 @@ one loop (ADR 0005).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import lru_cache
 
 import sqlalchemy
@@ -66,7 +66,7 @@ def get_session(on: Engine | None = None) -> Iterator[Session]:
     the enclosing :func:`shared.rls.tenant_scope`.
 
     Raises:
-        TenantNotSetError: no tenant is set.
+        TenantNotSetError: at its first statement, if no tenant is set.
     """
     with Session(engine() if on is None else on, expire_on_commit=False) as session, session.begin():
         yield session
@@ -93,12 +93,14 @@ def refuse_unsafe_role(on: Engine) -> None:
     Raises:
         ConfigurationError: the role is a superuser, has BYPASSRLS, or owns the tables.
     """
-    with on.connect() as connection, connection.begin():
-        name, bypasses, owns = connection.exec_driver_sql(
+    # Below the hook: this asks about the role and reads no table of a tenant.
+    with closing(on.raw_connection()) as connection, closing(connection.cursor()) as cursor:
+        cursor.execute(
             "select current_user, r.rolsuper or r.rolbypassrls,"
             " exists (select from pg_class c where c.relname = 'messages' and c.relowner = r.oid)"
             " from pg_roles r where r.rolname = current_user"
-        ).one()
+        )
+        name, bypasses, owns = cursor.fetchone() or ("", True, True)
     if bypasses or owns:
         raise ConfigurationError(
             f"{PREFIX}DATABASE_URL logs in as {name}, which row level security does not hold back; "

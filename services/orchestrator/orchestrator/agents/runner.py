@@ -107,9 +107,11 @@ def _read(response: httpx.Response) -> RunResult:
         envelope = CompletionResponse.model_validate_json(response.content)
     except ValidationError:
         return _apology(Reason.POOL_ERROR, "an answer that makes no sense")
-    if not envelope.content.strip():
+    # PostgreSQL stores no NUL, and no reader misses one.
+    text = envelope.content.replace("\x00", "")
+    if not text.strip():
         return _apology(Reason.POOL_ERROR, "an empty answer")
-    return RunResult(text=envelope.content, envelope=envelope, reason=None)
+    return RunResult(text=text, envelope=envelope, reason=None)
 
 
 def _problem(response: httpx.Response) -> Problem | None:

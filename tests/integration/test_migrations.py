@@ -1,0 +1,116 @@
+"""The migrations make what the code believes in, run twice, at once, and as no superuser."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
+
+from konstruct_cli.stack.postgres import Postgres
+from shared.db import driver_url
+from shared.migrate import Login, alembic_config, ensure_logins, migrate
+from shared.tables import metadata
+from tests.support.database import OWNER, SERVICE, SYSTEM, Database
+
+
+def test_the_tables_are_those_of_the_code(database: Database) -> None:
+    engine = create_engine(driver_url(database.owner_url))
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_check_constraints_are_those_of_the_code(database: Database) -> None:
+    named = {
+        constraint.name
+        for table in metadata.tables.values()
+        for constraint in table.constraints
+        if type(constraint).__name__ == "CheckConstraint"
+    }
+    found = {row[0] for row in database.rows("select conname from pg_constraint where contype = 'c'")}
+    assert named <= found
+
+
+def test_a_second_run_changes_nothing_also_at_once(postgres_server: Postgres, template_database: str) -> None:
+    with psycopg.connect(postgres_server.superuser_url(), autocommit=True) as connection:
+        connection.execute(f"create database twice owner {OWNER.user}")
+    url = postgres_server.url("twice", *OWNER)
+    code = "import sys; from shared.migrate import migrate; migrate(sys.argv[1])"
+    runs = [subprocess.Popen([sys.executable, "-c", code, url]) for _ in range(3)]
+    assert [run.wait(timeout=60) for run in runs] == [0, 0, 0]
+    with psycopg.connect(url) as connection:
+        assert connection.execute("select version_num from alembic_version").fetchall() == [("0001",)]
+
+
+def test_down_and_up_again(database: Database) -> None:
+    command.downgrade(alembic_config(database.owner_url), "base")
+    assert database.rows("select relname from pg_class where relname = 'messages'") == []
+    migrate(database.owner_url)
+    assert database.rows("select count(*) from messages") == [(0,)]
+
+
+def test_logins_get_their_password_renewed(database: Database) -> None:
+    renewed = Login(SERVICE.user, "another-password")
+    ensure_logins(database.owner_url, service=renewed, system=SYSTEM)
+    try:
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            psycopg.connect(database.service_url)
+        psycopg.connect(database.service_url.replace(SERVICE.password, renewed.password)).close()
+    finally:
+        ensure_logins(database.owner_url, service=SERVICE, system=SYSTEM)
+
+
+@pytest.mark.parametrize(("service", "system"), [(OWNER, SYSTEM), (SERVICE, SERVICE), (SERVICE, OWNER)])
+def test_one_user_for_all_is_refused(database: Database, service: Login, system: Login) -> None:
+    with pytest.raises(ValueError, match="three different users"):
+        ensure_logins(database.owner_url, service=service, system=system)
+
+
+def run(**environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from shared.migrate import run; run()"],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_the_command_says_what_is_missing() -> None:
+    done = run(KONSTRUCT_DATABASE_URL="postgresql://a:b@127.0.0.1/x")
+    assert done.returncode == 2
+    assert "not set: KONSTRUCT_MIGRATION_DATABASE_URL, KONSTRUCT_SYSTEM_DATABASE_URL" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_command_needs_no_superuser(database: Database) -> None:
+    done = run(
+        KONSTRUCT_MIGRATION_DATABASE_URL=database.owner_url,
+        KONSTRUCT_DATABASE_URL=database.service_url,
+        KONSTRUCT_SYSTEM_DATABASE_URL=database.system_url,
+    )
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        0,
+        "konstruct-migrate: the database is up to date",
+    )
+
+
+def test_a_database_that_is_away_is_one_clear_line() -> None:
+    urls = {
+        name: f"postgresql://{name}:canary-secret@127.0.0.1:1/x" for name in ("owner", "service", "system")
+    }
+    done = run(
+        KONSTRUCT_MIGRATION_DATABASE_URL=urls["owner"],
+        KONSTRUCT_DATABASE_URL=urls["service"],
+        KONSTRUCT_SYSTEM_DATABASE_URL=urls["system"],
+    )
+    assert done.returncode == 1
+    assert "connection" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "canary-secret" not in done.stderr

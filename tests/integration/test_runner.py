@@ -1,0 +1,152 @@
+"""The runner against an llm-pool that fails in every way: the polite sentence, never an exception."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.agents.runner import POLITE_FALLBACK, Runner
+from shared.config import Settings
+from shared.contract import CompletionRequest, Problem
+from shared.models import Reason
+from tests.support.pool import Exchange, StubPool, envelope
+from tests.support.waiting import eventually
+
+
+def request(timeout_s: float = 5.0) -> CompletionRequest:
+    return CompletionRequest.model_validate(
+        {
+            "model": "quality",
+            "messages": [{"role": "user", "content": "hello"}],
+            "tenant_id": "acme",
+            "timeout_s": timeout_s,
+        }
+    )
+
+
+def runner(url: str, token: str | None = None) -> Runner:
+    return Runner(Settings.model_validate({"llm_pool_url": url, "llm_pool_token": token}))
+
+
+def problem(status: int, code: str) -> Callable[[StubPool, Exchange], None]:
+    body = Problem.model_validate(
+        {"type": f"urn:konstruct:problem:{code}", "title": "t", "status": status, "detail": "d", "code": code}
+    ).model_dump_json()
+    return lambda _, exchange: exchange.send(status, body.encode(), "application/problem+json")
+
+
+def raw(data: bytes) -> Callable[[StubPool, Exchange], None]:
+    def answer(_: StubPool, exchange: Exchange) -> None:
+        exchange.handler.wfile.write(data)
+        exchange.handler.close_connection = True
+
+    return answer
+
+
+def body(text: str, status: int = 200) -> Callable[[StubPool, Exchange], None]:
+    return lambda _, exchange: exchange.send(status, text.encode())
+
+
+FAILURES = {
+    "unauthorized": (problem(401, "unauthorized"), Reason.POOL_UNAUTHORIZED),
+    "unknown group": (problem(404, "unknown_group"), Reason.GROUP_UNKNOWN),
+    "too large": (problem(413, "too_large"), Reason.REQUEST_REFUSED),
+    "invalid request": (problem(422, "invalid_request"), Reason.REQUEST_REFUSED),
+    "overloaded": (problem(429, "overloaded"), Reason.POOL_OVERLOADED),
+    "providers failed": (problem(503, "providers_failed"), Reason.PROVIDERS_FAILED),
+    "fallback refused": (problem(503, "fallback_refused"), Reason.FALLBACK_REFUSED),
+    "deadline": (problem(504, "deadline_exceeded"), Reason.DEADLINE_EXCEEDED),
+    "500 without a problem": (body("oops", 500), Reason.POOL_ERROR),
+    "502 from a proxy": (body("<html>bad gateway</html>", 502), Reason.POOL_ERROR),
+    "an unknown problem": (problem(500, "internal_error"), Reason.POOL_ERROR),
+    "redirect": (body("", 307), Reason.POOL_ERROR),
+    "no JSON": (body("hello"), Reason.POOL_ERROR),
+    "other JSON": (body('{"choices": []}'), Reason.POOL_ERROR),
+    "a list": (body("[]"), Reason.POOL_ERROR),
+    "empty body": (body(""), Reason.POOL_ERROR),
+    "blank reply": (body(json.dumps(envelope("x")).replace('"x"', '"  "', 1)), Reason.POOL_ERROR),
+    "lone surrogate": (body(json.dumps(envelope("x")).replace('"x"', r'"\ud800"', 1)), Reason.POOL_ERROR),
+    "connection cut": (raw(b""), Reason.POOL_UNREACHABLE),
+    "no HTTP": (raw(b"SSH-2.0-OpenSSH\r\n"), Reason.POOL_UNREACHABLE),
+    "half a body": (
+        raw(b'HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{"content"'),
+        Reason.POOL_UNREACHABLE,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+async def test_a_failure_becomes_the_polite_sentence(name: str, stub_pool: StubPool) -> None:
+    stub_pool.answer, reason = FAILURES[name]
+    result = await runner(stub_pool.url).run(request())
+    assert (result.text, result.envelope, result.reason) == (POLITE_FALLBACK, None, reason)
+
+
+async def test_an_absent_pool_becomes_the_polite_sentence() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        result = await runner(f"http://127.0.0.1:{unused.getsockname()[1]}").run(request())
+    assert (result.text, result.reason) == (POLITE_FALLBACK, Reason.POOL_UNREACHABLE)
+
+
+@pytest.mark.parametrize("url", ["http://no-such-host.invalid:8004", "nonsense", "http://[::1"])
+async def test_a_wrong_address_becomes_the_polite_sentence(url: str) -> None:
+    result = await runner(url).run(request())
+    assert result.text == POLITE_FALLBACK
+    assert result.reason in (Reason.POOL_UNREACHABLE, Reason.INTERNAL_ERROR)
+
+
+async def test_a_hang_becomes_the_polite_sentence_in_time(
+    stub_pool: StubPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.agents.runner.GRACE_S", 0.1)
+    stub_pool.gate.clear()
+    started = time.monotonic()
+    result = await runner(stub_pool.url).run(request(timeout_s=0.3))
+    assert (result.text, result.reason) == (POLITE_FALLBACK, Reason.DEADLINE_EXCEEDED)
+    assert time.monotonic() - started < 5
+
+
+async def test_a_drip_becomes_the_polite_sentence_in_time(
+    stub_pool: StubPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.agents.runner.GRACE_S", 0.1)
+    ended = asyncio.Event()
+
+    def drip(_: StubPool, exchange: Exchange) -> None:
+        exchange.handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n")
+        while not ended.is_set():  # each byte would renew a timeout that counts reads
+            exchange.handler.wfile.write(b" ")
+            time.sleep(0.05)
+
+    stub_pool.answer = drip
+    result = await runner(stub_pool.url).run(request(timeout_s=0.4))
+    ended.set()
+    assert (result.text, result.reason) == (POLITE_FALLBACK, Reason.DEADLINE_EXCEEDED)
+
+
+async def test_a_cancelled_task_is_not_an_apology(stub_pool: StubPool) -> None:
+    stub_pool.gate.clear()
+    task = asyncio.create_task(runner(stub_pool.url).run(request()))
+    await asyncio.to_thread(eventually, lambda: stub_pool.waiting)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_the_token_is_sent_and_hidden(stub_pool: StubPool) -> None:
+    asking = runner(stub_pool.url, token="canary-token")
+    result = await asking.run(request())
+    assert result.reason is None
+    assert stub_pool.headers[0]["authorization"] == "Bearer canary-token"
+    assert "canary-token" not in repr(asking)
+
+
+async def test_a_null_character_cannot_reach_the_database(stub_pool: StubPool) -> None:
+    stub_pool.answer = lambda _, exchange: exchange.send(200, json.dumps(envelope("a\x00b")).encode())
+    assert (await runner(stub_pool.url).run(request())).text == "ab"

@@ -1,0 +1,19 @@
+"""Waiting for something to come true: polling with a deadline, never a fixed sleep."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+Seen = TypeVar("Seen")
+
+
+def eventually(look: Callable[[], Seen], *, within_s: float = 20.0, what: str = "it") -> Seen:
+    """Return the first true value of `look`; fail if there is none within the deadline."""
+    deadline = time.monotonic() + within_s
+    while True:
+        if seen := look():
+            return seen
+        assert time.monotonic() < deadline, f"{what} did not come true within {within_s:g} s; last: {seen!r}"
+        time.sleep(0.02)

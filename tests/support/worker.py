@@ -1,0 +1,169 @@
+"""Real workers: processes of ``konstruct-worker`` on a real broker and a real database."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as redis_client
+
+from konstruct_cli.stack.process import ManagedProcess
+from konstruct_cli.stack.redis import Redis
+from orchestrator.main import QUEUE, TASK_NAME, app
+from orchestrator.messages import find_reply
+from orchestrator.sending import submit
+from shared.db import make_engine
+from shared.models import KonstructMessage, Reply
+from tests.support.database import Database
+from tests.support.pool import StubPool
+from tests.support.waiting import eventually
+
+NAMESPACE = """
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {tenant}, labels: {{konstruct.dev/tenant-id: {tenant}}}}}
+---
+"""
+
+AGENT = """
+apiVersion: konstruct.dev/v1alpha1
+kind: Agent
+metadata: {{name: {name}, namespace: {tenant}}}
+spec:
+  displayName: {display}
+  systemPrompt: {prompt}
+  {more}
+"""
+
+
+def write_agent(
+    folder: Path, tenant: str, name: str, *, prompt: str = "Answer briefly.", more: str = ""
+) -> Path:
+    """Write a tenant's namespace and one agent."""
+    path = folder / f"{tenant}-{name}.yaml"
+    text = NAMESPACE.format(tenant=tenant) + AGENT.format(
+        name=name, tenant=tenant, display=name.title(), prompt=prompt, more=more
+    )
+    path.write_text(text)
+    return path
+
+
+_numbers = itertools.count()
+
+
+@dataclass
+class Cell:
+    """One test's broker, database, pool and agents, and the workers on them."""
+
+    database: Database
+    redis_url: str
+    pool: StubPool
+    agents: Path
+    folder: Path
+    workers: list[ManagedProcess] = field(default_factory=list)
+    on_end: ExitStack = field(default_factory=ExitStack)
+
+    def __post_init__(self) -> None:
+        self.engine = make_engine(self.database.settings(worker_concurrency=4))
+        self.on_end.callback(self.engine.dispose)
+        self.broker = redis_client.Redis.from_url(self.redis_url)
+        self.on_end.callback(self.broker.close)
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Build a worker's environment: nothing of the caller's but PATH."""
+        return {
+            "PATH": os.environ["PATH"],
+            "KONSTRUCT_DATABASE_URL": self.database.service_url,
+            "KONSTRUCT_SYSTEM_DATABASE_URL": self.database.system_url,
+            "KONSTRUCT_REDIS_URL": self.redis_url,
+            "KONSTRUCT_LLM_POOL_URL": self.pool.url,
+            "KONSTRUCT_AGENTS_DIR": str(self.agents),
+            "KONSTRUCT_WORKER_CONCURRENCY": "8",
+            "KONSTRUCT_LEASE_S": "2",
+            "KONSTRUCT_DRAIN_S": "1",
+            **more,
+        }
+
+    def start_worker(self, **more: str) -> ManagedProcess:
+        """Start a worker and wait until it takes messages."""
+        number = next(_numbers)
+        worker = ManagedProcess(
+            f"worker {number}",
+            [sys.executable, "-m", "orchestrator.worker"],
+            log=self.folder / f"worker-{number}.log",
+            env=self.environment(**more),
+        )
+        worker.start()
+        self.on_end.callback(worker.stop)
+        worker.wait_ready(lambda: "ready." in worker.log.read_text(), 60)
+        self.workers.append(worker)
+        return worker
+
+    def message(self, text: str, **changes: Any) -> KonstructMessage:
+        """Make a message of tenant acme to the agent ada."""
+        values = {"tenant_id": "acme", "agent": "ada", "thread_id": f"t{next(_numbers)}", "sender": "sam"}
+        return KonstructMessage.model_validate({**values, "text": text, **changes})
+
+    def submit(self, *messages: KonstructMessage) -> None:
+        """Submit messages in order."""
+        for message in messages:
+            submit(message, on=self.engine)
+
+    def deliver(self, payload: Any) -> str:
+        """Queue a payload directly, as a gateway would that knows only the task's name."""
+        return str(app.send_task(TASK_NAME, args=(payload,)).id)
+
+    def reply(self, message: KonstructMessage, within_s: float = 30.0) -> Reply:
+        """Wait for the reply to a message."""
+        found = eventually(
+            lambda: find_reply(message.tenant_id, message.message_id, on=self.engine),
+            within_s=within_s,
+            what=f"a reply to {message.message_id}",
+        )
+        assert found is not None
+        return found
+
+    def unacked(self) -> int:
+        """Count the deliveries that workers hold."""
+        return int(self.broker.hlen("unacked"))
+
+    def queued(self) -> int:
+        """Count the deliveries that wait."""
+        return int(self.broker.llen(QUEUE))
+
+    def settled(self) -> bool:
+        """Whether the broker holds no delivery at all."""
+        return self.unacked() == 0 and self.queued() == 0
+
+    def logs(self) -> str:
+        """Everything that the workers wrote."""
+        return "".join(worker.log.read_text() for worker in self.workers)
+
+
+@pytest.fixture(scope="session")
+def broker_url(redis_server: Redis) -> Iterator[str]:
+    """Make this process a sender to the session's Redis; each test finds it empty."""
+    url = redis_server.url()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KONSTRUCT_REDIS_URL", url)
+        yield url
+    app.close()
+
+
+@pytest.fixture
+def cell(database: Database, broker_url: str, stub_pool: StubPool, tmp_path: Path) -> Iterator[Cell]:
+    """Set up a broker, a database, a pool and one agent; start workers with ``cell.start_worker()``."""
+    agents = tmp_path / "agents"
+    agents.mkdir()
+    write_agent(agents, "acme", "ada")
+    made = Cell(database, broker_url, stub_pool, agents, tmp_path)
+    made.broker.flushdb()
+    with made.on_end:
+        yield made
