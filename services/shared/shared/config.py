@@ -33,7 +33,7 @@ class ConfigurationError(Exception):
 class Settings(BaseModel):
     """Every setting of Konstruct, in the order of ``docs/configuration.md``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     # --- llm-pool: reaching it ---
     llm_pool_url: str = "http://localhost:8004"

@@ -115,7 +115,7 @@ class Reason(StrEnum):
 class KonstructMessage(BaseModel):
     """A message addressed to an agent: the payload of the task ``handle_message``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     message_id: ExternalId = Field(default_factory=lambda: uuid4().hex)
     """Id, unique within the tenant; sending it again is the same message."""

@@ -1,0 +1,54 @@
+"""Rewrites the parts of the documentation that are read from the code. Run it after changing a setting."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from shared.config import PREFIX, Settings
+from shared.models import KonstructMessage
+
+DOCS = Path(__file__).parent
+"""Folder of the documentation."""
+
+
+def settings_table() -> str:
+    """Build the table of settings: variable, default, meaning."""
+    rows = [
+        f"| `{PREFIX}{name.upper()}` | {_default(field)} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join(["| variable | default | meaning |", "| --- | --- | --- |", *rows])
+
+
+def message_schema() -> str:
+    """Build the JSON Schema of the task's payload, for senders in other languages."""
+    schema = KonstructMessage.model_json_schema()
+    return json.dumps(schema, indent=2, sort_keys=True) + "\n"
+
+
+def with_table(page: str) -> str:
+    """Put the table of settings in its place in `page`."""
+    return re.sub(
+        r"(<!-- settings -->\n).*(\n<!-- /settings -->)",
+        lambda marks: f"{marks[1]}{settings_table()}{marks[2]}",
+        page,
+        flags=re.DOTALL,
+    )
+
+
+def _default(field: FieldInfo) -> str:
+    default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+    if default is None:
+        return "none"
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+
+
+if __name__ == "__main__":
+    page = DOCS / "configuration.md"
+    page.write_text(with_table(page.read_text()))
+    (DOCS / "schemas" / "konstruct-message.json").write_text(message_schema())
