@@ -1,0 +1,85 @@
+"""Which deployments are left alone at present, and until when. One instance per process.
+
+LiteLLM's own cooldowns are not used: they ignore connection errors, depend on callbacks that run
+after the call, and let a group of one be asked again at once (docs/adr/0004).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from llm_pool.failures import COOL_AT_ONCE, COUNTED, AttemptError
+from shared.contract import FallbackReason
+
+WINDOW_S = 60.0
+"""Failures older than this no longer count."""
+
+
+class Cooldowns:
+    """The cooldowns of all deployments, by deployment name.
+
+    Not locked: used from one event loop.
+    """
+
+    def __init__(
+        self, *, default_s: float, allowed_fails: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._default_s = default_s
+        self._allowed_fails = allowed_fails
+        self._clock = clock
+        self._until: dict[str, float] = {}
+        self._fails: dict[str, deque[float]] = {}
+
+    def remaining(self, name: str) -> float:
+        """Seconds that the deployment is still left alone; 0 when it may be asked."""
+        until = self._until.get(name)
+        if until is None:
+            return 0.0
+        left = until - self._clock()
+        if left <= 0:
+            del self._until[name]
+            return 0.0
+        return left
+
+    def is_cooling(self, name: str) -> bool:
+        """Whether the deployment is left alone at present."""
+        return bool(self._until) and self.remaining(name) > 0
+
+    def note_failure(self, name: str, error: AttemptError, *, own_s: float | None = None) -> bool:
+        """Record a failed call and start a cooldown if it is due.
+
+        Args:
+            name: The deployment.
+            error: What happened. A Retry-After in it always starts a cooldown of at least that long.
+            own_s: Cooldown set on the deployment itself, instead of the pool's default.
+
+        Returns:
+            Whether the deployment cools down now.
+        """
+        length = self._default_s if own_s is None else own_s
+        if error.retry_after:
+            length = error.retry_after if own_s is None else max(own_s, error.retry_after)
+        elif error.retry_after == 0 and error.reason is FallbackReason.RATE_LIMITED:
+            return False  # "ask again at once"
+        elif error.reason in COUNTED:
+            if not self._exceeded(name):
+                return False
+        elif error.reason not in COOL_AT_ONCE:
+            return False
+        if length <= 0:
+            return False
+        until = self._clock() + length
+        # Never shortened: a later, shorter answer does not take back an earlier Retry-After.
+        self._until[name] = max(until, self._until.get(name, 0.0))
+        self._fails.pop(name, None)
+        return True
+
+    def _exceeded(self, name: str) -> bool:
+        now = self._clock()
+        fails = self._fails.setdefault(name, deque())
+        fails.append(now)
+        while fails[0] <= now - WINDOW_S:
+            fails.popleft()
+        return len(fails) > self._allowed_fails

@@ -1,0 +1,192 @@
+"""The HTTP endpoints: parse, call, report."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from time import perf_counter
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import ValidationError
+from starlette.types import Receive
+
+from llm_pool import __version__
+from llm_pool.failures import RequestError
+from llm_pool.metrics import CANCELLED, NONE, OK
+from llm_pool.problems import problem, problem_of
+from llm_pool.state import PoolState
+from shared.contract import (
+    PROBLEM_MEDIA_TYPE,
+    CompletionRequest,
+    CompletionResponse,
+    Health,
+    ProblemCode,
+)
+
+_log = logging.getLogger(__name__)
+
+MAX_DETAILS = 5
+"""How many faults of a malformed request are named."""
+
+CLIENT_GONE = 499
+"""Status of the answer that nobody reads, as nginx logs it."""
+
+router = APIRouter()
+"""All endpoints."""
+
+
+def _problem_docs(*statuses: tuple[int, str]) -> dict[int | str, dict[str, Any]]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": text, "content": {PROBLEM_MEDIA_TYPE: {"schema": schema}}}
+        for status, text in statuses
+    }
+
+
+@router.post(
+    "/complete",
+    summary="Ask a model group for a reply",
+    response_model=CompletionResponse,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/CompletionRequest"}}},
+        }
+    },
+    responses=_problem_docs(
+        (400, "The body is no JSON"),
+        (401, "No bearer token, or a wrong one"),
+        (404, "No such model group"),
+        (408, "The body did not arrive in time"),
+        (413, "The body is over the limit"),
+        (422, "The request is malformed; unknown fields are refused"),
+        (429, "Too many completions under way; Retry-After says when to return"),
+        (500, "A fault of the pool itself"),
+        (503, "Every provider that could be asked failed, or a fallback was needed and refused"),
+        (504, "The request's time was up"),
+    ),
+)
+async def complete(request: Request) -> Response:
+    """Answer with the envelope: the reply, and the truth about who wrote it."""
+    started = perf_counter()
+    state: PoolState = request.app.state.pool
+    try:
+        asked = CompletionRequest.model_validate_json(request.scope["konstruct.body"])
+    except ValidationError as error:
+        state.metrics.refused(ProblemCode.INVALID_REQUEST)
+        return _malformed(error)
+    trail = state.dispatcher.start(asked, started)
+    work = asyncio.current_task()
+    assert work is not None
+    leaver = _Leaver(work)
+    watch = asyncio.create_task(leaver.watch(request.receive))
+    served, outcome = NONE, CANCELLED
+    try:
+        envelope = await state.dispatcher.complete(asked, trail, started)
+        served, outcome = envelope.served_group, OK
+        state.metrics.reply(served, envelope.usage, envelope.cost_usd)
+        return Response(envelope.__pydantic_serializer__.to_json(envelope), media_type="application/json")
+    except RequestError as error:
+        code, response = problem_of(error, list(state.router.groups))
+        outcome = code.value
+        return response
+    except asyncio.CancelledError:
+        if not leaver.gone:
+            raise
+        work.uncancel()
+        return Response(status_code=CLIENT_GONE)
+    except Exception as error:  # noqa: BLE001 (the last stop: nothing of it may leave the pool)
+        outcome = ProblemCode.INTERNAL.value
+        return internal_error(error)
+    finally:
+        watch.cancel()
+        if trail.group:
+            state.metrics.finished(trail.group, served, outcome, perf_counter() - started, trail.provider_s)
+        elif outcome == ProblemCode.UNKNOWN_GROUP.value:
+            state.metrics.refused(ProblemCode.UNKNOWN_GROUP)
+
+
+@router.get("/health", summary="Liveness and a summary", response_model=Health)
+async def health(request: Request) -> Response:
+    """Answer 200 whatever providers do; groups without a usable deployment say what to set."""
+    state: PoolState = request.app.state.pool
+    summary = Health(
+        status="ok",
+        version=__version__,
+        in_flight=state.load.under_way,
+        groups=state.router.health(state.cooldowns),
+    )
+    return Response(summary.model_dump_json(), media_type="application/json")
+
+
+@router.get(
+    "/readyz",
+    summary="Whether traffic should come here",
+    responses={
+        503: {
+            "description": "Shutting down, or no group has a usable deployment",
+            "content": {"text/plain": {}},
+        }
+    },
+)
+async def readyz(request: Request) -> Response:
+    """Answer 200 when a request could be answered: some group is configured and the pool stays up.
+
+    Cooldowns do not count: a pod taken out of service for its providers' faults helps nobody.
+    """
+    state: PoolState = request.app.state.pool
+    if state.draining:
+        return Response("shutting down\n", status_code=503, media_type="text/plain")
+    if not state.router.deployments:
+        return Response(
+            "no group has a usable deployment; see /health\n", status_code=503, media_type="text/plain"
+        )
+    return Response("ready\n", media_type="text/plain")
+
+
+@router.get("/metrics", summary="Prometheus metrics")
+async def metrics(request: Request) -> Response:
+    """Answer in the text format."""
+    state: PoolState = request.app.state.pool
+    return Response(state.metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def internal_error(error: Exception) -> Response:
+    """Log where `error` came from, without its text, which may quote a provider; answer 500."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    _log.error("fault of the pool: %s\n%s", type(error).__name__, frames)
+    return problem(ProblemCode.INTERNAL, "The pool failed; its log says where.")
+
+
+class _Leaver:
+    """Cancels the work when the client goes away."""
+
+    def __init__(self, work: asyncio.Task[Any]) -> None:
+        self._work = work
+        self.gone = False
+        """Whether the client went away."""
+
+    async def watch(self, receive: Receive) -> None:
+        """Wait for the client to leave; the body has been read, so nothing else can come."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+        self._work.cancel()
+
+
+def _malformed(error: ValidationError) -> Response:
+    faults = error.errors(include_input=False, include_url=False, include_context=False)
+    if faults[0]["type"] == "json_invalid":
+        return problem(ProblemCode.INVALID_REQUEST, "The body is not valid JSON.", status=400)
+    told = [f"{'.'.join(_place(fault['loc'])) or 'body'}: {fault['msg']}" for fault in faults[:MAX_DETAILS]]
+    return problem(ProblemCode.INVALID_REQUEST, "; ".join(told))
+
+
+def _place(loc: tuple[int | str, ...]) -> list[str]:
+    """Name a place of the contract; a name that the client made up is not repeated."""
+    known = CompletionRequest.model_fields.keys() | {"role", "content"}
+    return [str(part) if isinstance(part, int) or part in known else "(unknown field)" for part in loc]
