@@ -95,7 +95,7 @@ def _make_tables() -> None:
         ["tenant_id", "thread_id", "seq"],
         postgresql_where=unfinished,
     )
-    op.create_index("messages_owner", "messages", ["owner"], postgresql_where=sa.text("owner is not null"))
+    op.create_index("messages_seq", "messages", ["seq"], unique=True)
     op.create_index("messages_waiting", "messages", ["received_at"], postgresql_where=unfinished)
     op.create_table(
         "agent_revisions",
@@ -136,14 +136,15 @@ def _make_roles() -> None:
 def _make_system_functions() -> None:
     """Make what must see across tenants: as little as can be, owned by a role nobody logs in as."""
     op.execute("create policy across_tenants on messages to konstruct_definer using (true) with check (true)")
-    op.execute("grant select (owner, status, lease_expires_at) on messages to konstruct_definer")
+    op.execute("grant select (seq, owner, status, lease_expires_at) on messages to konstruct_definer")
     op.execute("grant update (lease_expires_at) on messages to konstruct_definer")
     op.execute("""
-        create function konstruct_extend_leases(worker text, seconds double precision) returns bigint
+        create function konstruct_extend_leases(worker text, held bigint[], seconds double precision)
+        returns bigint
         language sql security definer set search_path = pg_catalog, pg_temp as $$
             with extended as (
                 update public.messages set lease_expires_at = now() + make_interval(secs => seconds)
-                where owner = worker and status = 'received' returning 1
+                where owner = worker and seq = any (held) and status = 'received' returning 1
             )
             select count(*) from extended
         $$

@@ -171,7 +171,7 @@ def test_the_owner_sees_nothing_either(engine: Engine, database: Database) -> No
         "alter table messages disable row level security",
         "set role konstruct_definer",
         "set role konstruct_system",
-        "select konstruct_extend_leases('x', 60)",
+        "select konstruct_extend_leases('x', '{1}', 60)",
         "create table loot (x text)",
         "update agent_revisions set persona_json = 'x'",
     ],
@@ -212,16 +212,16 @@ def test_a_role_that_is_not_held_back_is_refused(role: str, database: Database) 
 def test_leases_are_extended_across_tenants_for_their_owner_only(
     engine: Engine, system_engine: Engine
 ) -> None:
-    ours = [message("acme"), message("globex")]
-    for one in ours:
-        with tenant_scope(one.tenant_id):
-            assert isinstance(messages.claim(one, "w1", 5, on=engine), Claim)
-    with tenant_scope("acme"):
-        other = message("acme", thread_id="other")
-        assert isinstance(messages.claim(other, "w2", 5, on=engine), Claim)
+    claims: list[object] = []
+    for tenant, owner in (("acme", "w1"), ("globex", "w1"), ("acme", "w2"), ("acme", "w1")):
+        with tenant_scope(tenant):
+            one = message(tenant, thread_id=f"t{len(claims)}")
+            claims.append(messages.claim(one, owner, 5, on=engine))
+    seqs = [claim.seq for claim in claims if isinstance(claim, Claim)]
+    extend = text("select konstruct_extend_leases('w1', :held, 60)")
     with system_engine.begin() as connection:
-        extended = connection.execute(text("select konstruct_extend_leases('w1', 60)")).scalar_one()
-    assert extended == 2
+        # Two are its own and held; one is another's; one is its own, but it lost hold of it.
+        assert connection.execute(extend, {"held": seqs[:3]}).scalar_one() == 2
 
 
 def test_a_late_copy_cannot_commit(engine: Engine) -> None:

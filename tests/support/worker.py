@@ -16,6 +16,7 @@ import redis as redis_client
 
 from konstruct_cli.stack.process import ManagedProcess
 from konstruct_cli.stack.redis import Redis
+from orchestrator.control import worker_status
 from orchestrator.main import QUEUE, TASK_NAME, app
 from orchestrator.messages import find_reply
 from orchestrator.sending import submit
@@ -96,7 +97,7 @@ class Cell:
         number = next(_numbers)
         worker = ManagedProcess(
             f"worker {number}",
-            [sys.executable, "-m", "orchestrator.worker"],
+            [sys.executable, "-m", "orchestrator"],
             log=self.folder / f"worker-{number}.log",
             env=self.environment(**more),
         )
@@ -141,6 +142,15 @@ class Cell:
     def settled(self) -> bool:
         """Whether the broker holds no delivery at all."""
         return self.unacked() == 0 and self.queued() == 0
+
+    def revisions(self, agent: str = "ada", tenant: str = "acme") -> list[str]:
+        """Ask every worker which revision of an agent it serves."""
+        return [
+            served.revision
+            for status in worker_status(app)
+            for served in status.agents
+            if (served.tenant_id, served.agent) == (tenant, agent)
+        ]
 
     def logs(self) -> str:
         """Everything that the workers wrote."""

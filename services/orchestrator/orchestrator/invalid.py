@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from orchestrator.errors import PutBackError
 from orchestrator.replies import FAILURES
 from orchestrator.runtime import Runtime
-from shared.db import get_session
+from shared.db import get_session, is_worth_a_retry
 from shared.manifest import describe
 from shared.models import KonstructMessage, MessageStatus, Reason, Reply
 from shared.rls import tenant_scope
@@ -63,7 +63,9 @@ def record_invalid(payload: Any, error: ValidationError, worker: Runtime) -> Rep
             recorded = session.execute(inserted).one_or_none() is not None
     except SQLAlchemyError as failure:
         log.warning("a refused message cannot be recorded: %s", type(failure).__name__)
-        raise PutBackError("the database is away") from None
+        if is_worth_a_retry(failure):
+            raise PutBackError("the database is away") from None
+        return reply
     if recorded:
         worker.metrics.messages.labels(reply.status.value).inc()
     return reply

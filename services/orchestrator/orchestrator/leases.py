@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,19 +14,22 @@ log = logging.getLogger(__name__)
 INTERVAL_S = 1.0
 """Seconds between two extensions."""
 
-_EXTEND = text("select konstruct_extend_leases(:owner, :seconds)")
+_EXTEND = text("select konstruct_extend_leases(:owner, :held, :seconds)")
 
 
 class Heartbeat:
-    """Extends the leases of `owner` each second, as the system role, in a thread of its own.
+    """Extends the leases that `held` names, each second, as the system role, in a thread of its own.
+
+    Only what a task of this worker is really working on: a claim that a task lost hold of runs out.
 
     A worker that dies, or cannot reach PostgreSQL, is silent; its claims are void when the lease has run
     out, and fencing keeps it from committing a reply then.
     """
 
-    def __init__(self, engine: Engine, owner: str, lease_s: float) -> None:
+    def __init__(self, engine: Engine, owner: str, lease_s: float, held: Callable[[], Sequence[int]]) -> None:
         self._engine = engine
         self._parameters = {"owner": owner, "seconds": lease_s}
+        self._held = held
         self._interval_s = min(INTERVAL_S, lease_s / 3)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
@@ -43,9 +47,12 @@ class Heartbeat:
     def _beat(self) -> None:
         failing = False
         while not self._stop.wait(self._interval_s):
+            held = self._held()
+            if not held:
+                continue
             try:
                 with self._engine.begin() as connection:
-                    connection.execute(_EXTEND, self._parameters)
+                    connection.execute(_EXTEND, {**self._parameters, "held": held})
             except SQLAlchemyError as error:
                 if not failing:
                     log.warning("leases cannot be extended: %s", type(error).__name__)

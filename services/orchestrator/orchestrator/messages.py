@@ -34,6 +34,9 @@ class Claim:
     message_id: str
     """Id of the message."""
 
+    seq: int
+    """Number of the message, the same for every tenant: what leases are extended by."""
+
     owner: str
     """Worker that holds the claim."""
 
@@ -124,6 +127,7 @@ def claim(
             return _why_not(session, message)
         return Claim(
             message_id=message.message_id,
+            seq=claimed.seq,
             owner=owner,
             attempt=claimed.attempt,
             deaths=claimed.deaths,

@@ -25,8 +25,8 @@ class Running:
         self._drain_s = drain_s
         self._lock = threading.Lock()
         self._tasks: dict[asyncio.Task[object], asyncio.AbstractEventLoop] = {}
+        self._held: set[int] = set()
         self._draining = threading.Event()
-        self._ended = threading.Event()
         self._idle = threading.Condition(self._lock)
 
     def __len__(self) -> int:
@@ -59,6 +59,22 @@ class Running:
             with self._idle:
                 del self._tasks[task]
                 self._idle.notify_all()
+
+    @contextmanager
+    def holding(self, seq: int) -> Iterator[None]:
+        """Keep the claim on message number `seq` alive for the block, and not a moment longer."""
+        with self._lock:
+            self._held.add(seq)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held.discard(seq)
+
+    def held(self) -> list[int]:
+        """Return the numbers of the messages whose claims are to be kept alive."""
+        with self._lock:
+            return list(self._held)
 
     def drain(self) -> None:
         """Take nothing new; after the drain time cancel what is still under way. Returns at once."""

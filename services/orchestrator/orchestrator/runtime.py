@@ -67,6 +67,7 @@ class Runtime:
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         engine, system_engine = make_engine(settings), make_system_engine(settings)
         catalog = AgentCatalog()
+        running = Running(settings.drain_s)
         return cls(
             settings=settings,
             owner=owner,
@@ -76,8 +77,8 @@ class Runtime:
             source=make_source(settings, catalog),
             runner=Runner(settings),
             revisions=RevisionLog(engine),
-            running=Running(settings.drain_s),
-            heartbeat=Heartbeat(system_engine, owner, settings.lease_s),
+            running=running,
+            heartbeat=Heartbeat(system_engine, owner, settings.lease_s, running.held),
             metrics=WorkerMetrics(),
         )
 

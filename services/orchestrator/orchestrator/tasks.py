@@ -30,6 +30,7 @@ from orchestrator.messages import Busy, Claim
 from orchestrator.replies import apologise, failed, reply_from
 from orchestrator.runtime import Runtime
 from orchestrator.worker import runtime
+from shared.db import is_worth_a_retry
 from shared.models import KonstructMessage, MessageStatus, Reason, Reply
 from shared.rls import tenant_scope
 
@@ -58,9 +59,13 @@ def handle_message(self: Task[..., dict[str, Any]], payload: dict[str, Any]) -> 
     except HandBackError as error:
         raise Reject(str(error), requeue=True) from None
     except PutBackError as error:
-        worker.metrics.put_back.inc()
-        _put_back(self, payload, error)
+        _put_back(self, payload, error.delay_s, worker)
         raise Ignore(str(error)) from None
+    except Exception as error:
+        # Celery would acknowledge a task that raises, and the message with it.
+        log.exception("a delivery failed and is put back")
+        _put_back(self, payload, LONGEST_DELAY_S, worker)
+        raise Ignore(type(error).__name__) from None
     return reply.model_dump(mode="json")
 
 
@@ -76,14 +81,14 @@ async def _process_message(payload: Any, worker: Runtime) -> Reply:
         held = _claim(message, worker)
         if isinstance(held, Reply):
             return held
-        try:
-            agent = worker.catalog.find(message.tenant_id, message.agent)
-            result = await _answer(message, held, agent, worker)
-            reply = reply_from(message, agent, result)
-            _record(reply, held, agent, result, worker)
-        except asyncio.CancelledError:
-            _give_up(message, held, worker)
-            raise
+        with worker.running.holding(held.seq):
+            try:
+                agent = worker.catalog.find(message.tenant_id, message.agent)
+                result = await _answer(message, held, agent, worker)
+                reply = _record(message, held, agent, result, worker)
+            except BaseException:
+                _give_up(message, held, worker)
+                raise
     _count(reply, held, time.monotonic() - started, worker)
     return reply
 
@@ -100,6 +105,8 @@ def _claim(message: KonstructMessage, worker: Runtime) -> Claim | Reply:
         return failed(message, Reason.MESSAGE_CONFLICT)
     except SQLAlchemyError as error:
         log.warning("message %s cannot be claimed: %s", message.message_id, type(error).__name__)
+        if not is_worth_a_retry(error):
+            return failed(message, Reason.MESSAGE_INVALID)
         raise PutBackError("the database is away", delay_s=LONGEST_DELAY_S) from None
     if isinstance(held, Busy):
         raise PutBackError(held.why)
@@ -135,21 +142,28 @@ async def _answer(
         return apologise(Reason.INTERNAL_ERROR)
 
 
-def _record(reply: Reply, held: Claim, agent: ServedAgent | None, result: RunResult, worker: Runtime) -> None:
-    """Record the reply and the revision that it spoke from.
+def _record(
+    message: KonstructMessage, held: Claim, agent: ServedAgent | None, result: RunResult, worker: Runtime
+) -> Reply:
+    """Record the reply, and the revision that it spoke from, and return it.
 
     Raises:
         PutBackError: another worker took the message over, or PostgreSQL is away.
     """
+    reply = reply_from(message, agent, result)
     try:
         if agent is not None and reply.revision is not None:
             worker.revisions.record(agent)
         recorded = messages.record_reply(reply, held, result.envelope, on=worker.engine)
     except SQLAlchemyError as error:
         log.warning("the reply to %s cannot be recorded: %s", held.message_id, type(error).__name__)
+        if not is_worth_a_retry(error) and result.envelope is not None:
+            # PostgreSQL refuses what the model wrote, and would again: an apology takes its place.
+            return _record(message, held, agent, apologise(Reason.INTERNAL_ERROR), worker)
         raise PutBackError("the database is away", delay_s=LONGEST_DELAY_S) from None
     if not recorded:
         raise PutBackError("another worker took the message over")
+    return reply
 
 
 def _give_up(message: KonstructMessage, held: Claim, worker: Runtime) -> None:
@@ -169,14 +183,15 @@ def _count(reply: Reply, held: Claim, seconds: float, worker: Runtime) -> None:
         metrics.apologies.labels(reply.reason.value).inc()
 
 
-def _put_back(task: Task[..., dict[str, Any]], payload: Any, error: PutBackError) -> None:
+def _put_back(task: Task[..., dict[str, Any]], payload: Any, delay_s: float | None, worker: Runtime) -> None:
     """Publish the delivery again with a delay; the caller then lets go of this one.
 
     Raises:
         Reject: Redis took no copy. This delivery is returned instead.
     """
+    worker.metrics.put_back.inc()
     before = int((task.request.headers or {}).get(PUT_BACK_HEADER, 0))
-    delay = error.delay_s or min(FIRST_DELAY_S * 2.0**before, LONGEST_DELAY_S)
+    delay = delay_s or min(FIRST_DELAY_S * 2.0**before, LONGEST_DELAY_S)
     try:
         app.send_task(
             TASK_NAME,

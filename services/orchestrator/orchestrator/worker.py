@@ -105,7 +105,3 @@ def run() -> None:
             "--loglevel=INFO",
         ]
     )
-
-
-if __name__ == "__main__":
-    run()

@@ -16,7 +16,7 @@ import sqlalchemy
 from pydantic import SecretStr
 from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from shared.config import PREFIX, ConfigurationError, Settings, load_settings
@@ -70,6 +70,11 @@ def get_session(on: Engine | None = None) -> Iterator[Session]:
     """
     with Session(engine() if on is None else on, expire_on_commit=False) as session, session.begin():
         yield session
+
+
+def is_worth_a_retry(error: SQLAlchemyError) -> bool:
+    """Whether the same statement may succeed later: not when PostgreSQL refuses the values themselves."""
+    return not isinstance(error, DataError | IntegrityError)
 
 
 def driver_url(url: str) -> sqlalchemy.URL:

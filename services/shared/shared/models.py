@@ -12,12 +12,12 @@ from typing import Annotated, Literal, Self
 from uuid import uuid4
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
     StringConstraints,
-    field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -112,6 +112,14 @@ class Reason(StrEnum):
     """A fault of the worker itself."""
 
 
+def _says_something(text: str) -> str:
+    if not text.strip():
+        raise ValueError("the text is empty; write something")
+    if "\x00" in text:
+        raise ValueError("the text holds a NUL character; remove it")
+    return text
+
+
 class KonstructMessage(BaseModel):
     """A message addressed to an agent: the payload of the task ``handle_message``."""
 
@@ -132,7 +140,9 @@ class KonstructMessage(BaseModel):
     sender: Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_PLAIN)]
     """Who wrote it, as the channel names them."""
 
-    text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
+    text: Annotated[
+        str, StringConstraints(min_length=1, max_length=MAX_TEXT), AfterValidator(_says_something)
+    ]
     """What they wrote; must hold more than white space."""
 
     channel: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")] = "api"
@@ -140,15 +150,6 @@ class KonstructMessage(BaseModel):
 
     sent_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     """When it was sent (with time zone)."""
-
-    @field_validator("text")
-    @classmethod
-    def _text_says_something(cls, text: str) -> str:
-        if not text.strip():
-            raise ValueError("the text is empty; write something")
-        if "\x00" in text:
-            raise ValueError("the text holds a NUL character; remove it")
-        return text
 
 
 class Reply(BaseModel):

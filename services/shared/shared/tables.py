@@ -88,7 +88,7 @@ messages = Table(
         "seq",
         postgresql_where=text("status = 'received'"),
     ),
-    Index("messages_owner", "owner", postgresql_where=text("owner is not null")),
+    Index("messages_seq", "seq", unique=True),
     Index("messages_waiting", "received_at", postgresql_where=text("status = 'received'")),
 )
 """Every message and its reply."""

@@ -1,0 +1,7 @@
+"""``python -m orchestrator`` is ``konstruct-worker``."""
+
+from __future__ import annotations
+
+from orchestrator.worker import run
+
+run()
