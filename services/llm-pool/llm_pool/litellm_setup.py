@@ -28,6 +28,9 @@ from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler  # noqa: E40
 litellm: Any = _litellm
 """The package; its types are too loose to check against."""
 
+PRICES: dict[str, dict[str, Any]] = {name: dict(entry) for name, entry in litellm.model_cost.items()}
+"""LiteLLM's bundled price list, by model; a copy, because every Router writes to the original."""
+
 _SILENCED = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 """Loggers that may write provider text, which may hold keys; the pool logs failures itself."""
 

@@ -16,7 +16,7 @@ import aiohttp
 from llm_pool.cooldown import Cooldowns
 from llm_pool.litellm_setup import litellm
 from llm_pool.pool_config import DeploymentSpec, PoolConfig
-from llm_pool.pricing import PriceTag
+from llm_pool.pricing import PRICE_PARAMS, price_of
 from llm_pool.providers.base import Caller, Deployment
 from llm_pool.providers.direct import PROTOCOLS, DirectCaller, speaks
 from llm_pool.providers.generic import GenericCaller
@@ -30,9 +30,6 @@ _ROUTING_PARAMS = frozenset(
     }
 )  # fmt: skip
 """LiteLLM parameters that concern the choice of a deployment, not the call."""
-
-_PRICE_PARAMS = ("input_cost_per_token", "output_cost_per_token")
-"""LiteLLM parameters that give a deployment its own price."""
 
 
 class PoolRouter:
@@ -158,6 +155,9 @@ class PoolRouter:
             }
             for key, spec in specs.items()
         ]
+        for spec in specs.values():
+            # An unknown model would make the Router ask an Ollama server about it, at length.
+            litellm.model_cost.setdefault(spec.params["model"], {"mode": "chat"})
         usable = {spec.group for spec in specs.values()}
         try:
             return litellm.Router(
@@ -180,30 +180,30 @@ class PoolRouter:
                 name = specs[key].params["model"]
                 seen[name] = seen.get(name, 0) + 1
                 unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
-                members.append(self._deployment(unique, key, specs[key]))
+                members.append(self._deployment(unique, specs[key]))
             self.groups[group] = tuple(members)
 
-    def _deployment(self, name: str, key: str, spec: DeploymentSpec) -> Deployment:
+    def _deployment(self, name: str, spec: DeploymentSpec) -> Deployment:
         params = spec.params
         limits = [params[limit] for limit in ("timeout", "request_timeout") if params.get(limit)]
         return Deployment(
             name=name,
             group=spec.group,
-            caller=self._caller(key, spec),
+            caller=self._caller(spec),
             order=int(params.get("order", 1)),
             weight=next((float(params[by]) for by in ("weight", "rpm", "tpm") if params.get(by)), 0.0),
             attempt_timeout_s=min(limits) if limits else None,
             cooldown_s=params.get("cooldown_time"),
         )
 
-    def _caller(self, key: str, spec: DeploymentSpec) -> Caller:
+    def _caller(self, spec: DeploymentSpec) -> Caller:
         model, provider = _provider_of(spec)
-        own_price = any(name in spec.params or name in spec.model_info for name in _PRICE_PARAMS)
-        price = PriceTag(key if own_price else spec.model_info.get("base_model", model), provider)
+        base_model = str(spec.model_info.get("base_model") or model)
+        price = price_of(base_model, provider, {**spec.model_info, **spec.params})
         params: dict[str, Any] = {
             name: value
             for name, value in spec.params.items()
-            if name not in _ROUTING_PARAMS and name not in _PRICE_PARAMS
+            if name not in _ROUTING_PARAMS and name not in PRICE_PARAMS
         }
         if speaks(provider, params):
             return DirectCaller(
