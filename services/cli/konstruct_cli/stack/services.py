@@ -71,6 +71,6 @@ class Worker(_Service):
     """A worker of the orchestrator."""
 
     NAME = "worker"
-    MODULE = "orchestrator"
+    MODULE = "orchestrator.worker"
     HEALTH = "/healthz"
     LISTEN = "KONSTRUCT_WORKER_LISTEN"
