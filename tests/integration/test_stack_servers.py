@@ -9,6 +9,8 @@ import httpx
 import psycopg
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from konstruct_cli.stack.model import Model
 from konstruct_cli.stack.model_server import MODEL, REPLY_TOKENS
@@ -89,7 +91,7 @@ def test_redis_keeps_tasks_and_refuses_strangers(tmp_path: Path) -> None:
             assert client.config_get("appendfsync") == {"appendfsync": "everysec"}
             client.rpush("queue", "task")
         with (
-            redis.Redis(host=LOOPBACK, port=server.port or 0) as stranger,
+            redis.Redis(host=LOOPBACK, port=server.port or 0, retry=Retry(NoBackoff(), 0)) as stranger,
             pytest.raises(redis.AuthenticationError),
         ):
             stranger.ping()

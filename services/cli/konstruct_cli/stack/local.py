@@ -19,6 +19,7 @@ import yaml
 from konstruct_cli.stack.model import Model
 from konstruct_cli.stack.model_server import KEY_VARIABLE, MODEL
 from konstruct_cli.stack.pool_config import pool_config, wants_small_model
+from konstruct_cli.stack.ports import Ports
 from konstruct_cli.stack.postgres import Postgres
 from konstruct_cli.stack.process import StackError, ending
 from konstruct_cli.stack.redis import Redis
@@ -39,26 +40,6 @@ SYSTEM_USER = "konstruct_sys"
 
 WORKER_DEFAULTS = {"KONSTRUCT_WORKER_CONCURRENCY": "8", "KONSTRUCT_DRAIN_S": "3"}
 """Settings of the worker that fit one person's machine, unless the environment says otherwise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """Ports that are asked for; None has a free one chosen."""
-
-    postgres: int | None = None
-    """PostgreSQL."""
-
-    redis: int | None = None
-    """Redis."""
-
-    model: int | None = None
-    """The small model."""
-
-    llm_pool: int | None = None
-    """The llm-pool."""
-
-    worker: int | None = None
-    """The worker's /metrics and /healthz."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +72,7 @@ class LocalStack:
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     """Environment that the llm-pool and the worker begin with."""
 
-    ports: Ports = Ports()
+    ports: Ports = field(default_factory=Ports)
     """Ports that are asked for."""
 
     durable: bool = True

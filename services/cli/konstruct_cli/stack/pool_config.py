@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from konstruct_cli.stack.model_server import KEY_VARIABLE, MODEL
+from konstruct_cli.stack.model_server import KEY_VARIABLE, MODEL, REPLY_TOKENS, TEMPERATURE
 from shared.config import Settings
 
 PROVIDER_VARIABLES = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OLLAMA_BASE_URL")
@@ -32,24 +32,24 @@ def pool_config(settings: Settings, small_model_url: str) -> dict[str, Any]:
     Secrets are named, not written: LiteLLM reads ``os.environ/NAME`` from the pool's environment. A
     provider without its key stays in the list, so that the pool can say what to set.
     """
-    quality = [
-        _deployment(
-            f"anthropic/{settings.anthropic_model}", "ANTHROPIC_API_KEY", base=settings.anthropic_base_url
-        ),
-        _deployment(f"openai/{settings.openai_model}", "OPENAI_API_KEY", base=settings.openai_base_url),
-    ]
-    small = _deployment(f"openai/{MODEL}", KEY_VARIABLE, base=small_model_url)
-    # The model's own server knows how long it may speak and how; callers ask for what a large one can do.
-    small["additional_drop_params"] = ["max_tokens", "temperature"]
+    anthropic = _deployment(f"anthropic/{settings.anthropic_model}", "ANTHROPIC_API_KEY", order=1)
+    openai = _deployment(f"openai/{settings.openai_model}", "OPENAI_API_KEY", order=2)
+    for parameters, base in ((anthropic, settings.anthropic_base_url), (openai, settings.openai_base_url)):
+        if base is not None:
+            parameters["api_base"] = base
+    small = _deployment(f"openai/{MODEL}", KEY_VARIABLE, order=1)
+    small["api_base"] = small_model_url
+    # In the body as it is sent, over what callers ask of a large model.
+    small["extra_body"] = {"max_tokens": REPLY_TOKENS, "temperature": TEMPERATURE}
     return {
         "model_list": [
-            *({"model_name": "quality", "litellm_params": parameters} for parameters in quality),
+            {"model_name": "quality", "litellm_params": anthropic},
+            {"model_name": "quality", "litellm_params": openai},
             {"model_name": "fast", "litellm_params": small},
         ],
         "router_settings": {"fallbacks": [{"quality": ["fast"]}]},
     }
 
 
-def _deployment(model: str, key_variable: str, *, base: str | None) -> dict[str, Any]:
-    parameters: dict[str, Any] = {"model": model, "api_key": f"os.environ/{key_variable}"}
-    return parameters if base is None else {**parameters, "api_base": base}
+def _deployment(model: str, key_variable: str, *, order: int) -> dict[str, Any]:
+    return {"model": model, "api_key": f"os.environ/{key_variable}", "order": order}

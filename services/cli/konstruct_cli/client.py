@@ -1,0 +1,158 @@
+"""Talking to a running stack as a sender: which one, submitting, waiting for the reply."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import time
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from pydantic import ValidationError
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from konstruct_cli.errors import NoReplyError, NotRunningError, UsageError
+from konstruct_cli.stack.state import DEFAULT_STATE_DIR, StackInfo, StateDir
+from orchestrator.errors import MessageConflictError, SubmitError
+from orchestrator.messages import find_reply
+from orchestrator.sending import submit
+from shared.config import Settings, load_settings
+from shared.db import make_engine
+from shared.manifest import describe
+from shared.models import KonstructMessage
+from shared.reply import Reply
+
+POLL_S = 0.05
+"""Pause between two looks for a reply."""
+
+_SENDER_CONNECTIONS = "1"
+"""Database connections of a command, which does one thing at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A stack that messages can be sent to."""
+
+    source: str
+    """Where its addresses come from, in words."""
+
+    settings: Settings
+    """How to reach it."""
+
+    engine: Engine
+    """Service engine."""
+
+    info: StackInfo | None
+    """The local stack, if it is one."""
+
+    def close(self) -> None:
+        """Close the database's connections."""
+        self.engine.dispose()
+
+
+def connect(state_dir: Path | None, environ: MutableMapping[str, str] | None = None) -> Connection:
+    """Find the stack to talk to.
+
+    `state_dir` names a local stack. Without it, ``KONSTRUCT_DATABASE_URL`` in the environment means the
+    stack that the environment describes; otherwise it is the one in ``.konstruct``. The local stack's
+    settings are put into `environ`, from which Celery's application reads its own.
+
+    Raises:
+        NotRunningError: no stack runs there.
+        ConfigurationError: the environment describes none that could.
+    """
+    environ = os.environ if environ is None else environ
+    info = None
+    source = "the environment (KONSTRUCT_DATABASE_URL)"
+    if state_dir is not None or not environ.get("KONSTRUCT_DATABASE_URL"):
+        state = StateDir(state_dir or DEFAULT_STATE_DIR)
+        info = state.read()
+        if info is None:
+            raise NotRunningError(
+                f"no stack runs on {state.path}: start one with `konstruct up` in another terminal, name its "
+                "folder with --state-dir, or set KONSTRUCT_DATABASE_URL and KONSTRUCT_REDIS_URL"
+            )
+        environ.update(info.environment())
+        source = f"the local stack on {state.path}"
+    environ["KONSTRUCT_WORKER_CONCURRENCY"] = _SENDER_CONNECTIONS
+    settings = load_settings(environ)
+    return Connection(source, settings, make_engine(settings), info)
+
+
+def compose(
+    *,
+    tenant: str,
+    agent: str,
+    text: str,
+    thread: str | None = None,
+    message_id: str | None = None,
+    sender: str | None = None,
+) -> KonstructMessage:
+    """Make a message; thread and id are new ones unless given.
+
+    Raises:
+        UsageError: a part of it does not have its form.
+    """
+    try:
+        return KonstructMessage(
+            tenant_id=tenant,
+            agent=agent,
+            text=text,
+            thread_id=thread or f"cli-{uuid4().hex}",
+            message_id=message_id or uuid4().hex,
+            sender=sender or _user(),
+            channel="cli",
+        )
+    except ValidationError as error:
+        raise UsageError(f"this is no message that can be sent: {describe(error)}") from None
+
+
+def ask(
+    connection: Connection,
+    message: KonstructMessage,
+    timeout_s: float,
+    *,
+    check: Callable[[], None] = lambda: None,
+) -> Reply:
+    """Submit `message` and wait for its reply; `check` is called now and then and may raise.
+
+    Raises:
+        UsageError: another message has this id.
+        NotRunningError: PostgreSQL or Redis cannot be reached.
+        NoReplyError: there is no reply after `timeout_s` seconds.
+    """
+    deadline = time.monotonic() + timeout_s
+    try:
+        submit(message, on=connection.engine)
+        while True:
+            reply = find_reply(message.tenant_id, message.message_id, on=connection.engine)
+            if reply is not None:
+                return reply
+            if time.monotonic() > deadline:
+                break
+            check()
+            time.sleep(POLL_S)
+    except MessageConflictError as error:
+        raise UsageError(str(error)) from None
+    except SubmitError as error:
+        raise NotRunningError(f"{error} ({connection.source})") from None
+    except SQLAlchemyError as error:
+        raise NotRunningError(
+            f"PostgreSQL of {connection.source} does not answer ({type(error).__name__}); "
+            "`konstruct status` shows what is up"
+        ) from None
+    raise NoReplyError(
+        f"no reply within {timeout_s:g} s. Message {message.message_id} of thread {message.thread_id} is "
+        "recorded: send it again with the same text, --thread and --message-id to wait for its reply; "
+        "`konstruct status` shows whether a worker is up"
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, in a container
+        return f"uid-{os.getuid()}"

@@ -1,0 +1,64 @@
+"""``konstruct chat``: a conversation in one thread, by hand or from a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+from konstruct_cli.client import ask, compose, connect
+from konstruct_cli.commands.send import code_of, show
+from konstruct_cli.errors import ExitCode
+from konstruct_cli.output import say, talk
+
+END_WORDS = ("/quit", "/exit")
+"""Lines that end a conversation, as the end of input does."""
+
+
+def run(
+    *,
+    tenant: str,
+    agent: str,
+    thread: str | None,
+    sender: str | None,
+    timeout_s: float,
+    state_dir: Path | None,
+    as_json: bool,
+) -> ExitCode:
+    """Send each line of standard input and print its reply before the next one is read.
+
+    Returns the last code that was not OK, so that a script sees that a message was not answered.
+    """
+    thread = thread or f"cli-{uuid4().hex}"
+    connection = connect(state_dir)
+    code = ExitCode.OK
+    try:
+        say(f"Thread {thread}; go on later with --thread {thread}. Ctrl-D or /quit ends.", style="dim")
+        for line in lines():
+            message = compose(tenant=tenant, agent=agent, text=line, thread=thread, sender=sender)
+            reply = ask(connection, message, timeout_s)
+            show(reply, as_json=as_json)
+            code = code_of(reply) or code
+    finally:
+        connection.close()
+    return code
+
+
+def lines() -> Iterator[str]:
+    """Read messages until the end of input or a word that ends the conversation; skip empty ones."""
+    asking = sys.stdin.isatty()
+    if asking:
+        import readline  # noqa: F401, PLC0415 - gives input() history and line editing
+    while True:
+        try:
+            if asking:
+                talk().print("[bold]you>[/bold] ", end="")
+            line = input() if asking else next(sys.stdin)
+        except (EOFError, StopIteration):
+            return
+        line = line.strip()
+        if line in END_WORDS:
+            return
+        if line:
+            yield line

@@ -1,0 +1,52 @@
+"""``konstruct send``: one message, one reply."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from konstruct_cli.client import ask, compose, connect
+from konstruct_cli.errors import ExitCode
+from konstruct_cli.output import emit, emit_json, envelope, talk
+from shared.reply import MessageStatus, Reply
+
+
+def run(
+    text: str,
+    *,
+    tenant: str,
+    agent: str,
+    thread: str | None,
+    message_id: str | None,
+    sender: str | None,
+    timeout_s: float,
+    state_dir: Path | None,
+    as_json: bool,
+) -> ExitCode:
+    """Send `text` (``-``: standard input), wait for the reply and print it."""
+    if text == "-":
+        text = sys.stdin.read()
+    message = compose(
+        tenant=tenant, agent=agent, text=text, thread=thread, message_id=message_id, sender=sender
+    )
+    connection = connect(state_dir)
+    try:
+        reply = ask(connection, message, timeout_s)
+    finally:
+        connection.close()
+    show(reply, as_json=as_json)
+    return code_of(reply)
+
+
+def show(reply: Reply, *, as_json: bool) -> None:
+    """Print a reply: its text as data, its envelope as talk; or both as JSON."""
+    if as_json:
+        emit_json(reply)
+        return
+    emit(reply.text)
+    talk().print(envelope(reply))
+
+
+def code_of(reply: Reply) -> ExitCode:
+    """Return the exit code that tells a script whether the message was answered."""
+    return ExitCode.OK if reply.status is MessageStatus.ANSWERED else ExitCode.NOT_ANSWERED

@@ -1,0 +1,99 @@
+"""``konstruct status``: who is up, which groups can serve, the fallback rate, agents and revisions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from konstruct_cli.client import connect
+from konstruct_cli.errors import ExitCode
+from konstruct_cli.inspection import PoolStatus, StackStatus, inspect
+from konstruct_cli.output import data, emit_json, printable
+from orchestrator.control import WorkerStatus
+from shared.contract import GroupHealth
+
+
+def run(*, state_dir: Path | None, as_json: bool) -> ExitCode:
+    """Look at the stack and print what was found; FAILED when a message could not be answered now."""
+    connection = connect(state_dir)
+    try:
+        status = inspect(connection)
+    finally:
+        connection.close()
+    if as_json:
+        emit_json(status)
+    else:
+        show(status)
+    return ExitCode.OK if status.ok else ExitCode.FAILED
+
+
+def show(status: StackStatus, on: Console | None = None) -> None:
+    """Print a status for people, on standard output or another console."""
+    console = data() if on is None else on
+    console.print(Text(status.source))
+    console.print(_parts(status))
+    for worker in status.workers:
+        console.print(_agents(worker))
+        for problem in worker.problems:
+            console.print(Text(printable(f"  {problem.where}: {problem.message}"), style="yellow"))
+
+
+def _parts(status: StackStatus) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_row(*_part("PostgreSQL", ok=status.postgres.ok, detail=status.postgres.problem or "up"))
+    waiting = f"up, {status.redis.waiting} deliveries waiting"
+    table.add_row(*_part("Redis", ok=status.redis.ok, detail=status.redis.problem or waiting))
+    table.add_row(*_part("llm-pool", ok=status.llm_pool.ready, detail=_pool(status.llm_pool)))
+    for group in status.llm_pool.groups:
+        usable = group.configured and len(group.cooling) < len(group.deployments)
+        table.add_row(*_part(f"  group {group.name}", ok=usable, detail=_group(group)))
+    if not status.workers:
+        detail = "none answers: start one with `konstruct up` or konstruct-worker"
+        table.add_row(*_part("workers", ok=False, detail=detail))
+    for worker in status.workers:
+        detail = f"{worker.worker}, process {worker.pid}, {worker.in_flight} messages under way"
+        if worker.draining:
+            detail += ", shutting down"
+        if not worker.watching:
+            detail += ", does not follow changes of agents"
+        table.add_row(*_part("worker", ok=worker.watching, detail=detail))
+    return table
+
+
+def _part(name: str, *, ok: bool, detail: str) -> tuple[Text, Text, Text]:
+    mark = Text("ok", style="green") if ok else Text("--", style="red")
+    return mark, Text(name), Text(printable(detail))
+
+
+def _pool(pool: PoolStatus) -> str:
+    if not pool.ok:
+        return f"{pool.url} {pool.problem}"
+    return f"{pool.url}, {pool.in_flight} under way, {ratio(pool)}" + ("" if pool.ready else ", not ready")
+
+
+def ratio(pool: PoolStatus) -> str:
+    """Put the fallback rate in words."""
+    if pool.fallback_ratio is None:
+        return "no replies yet"
+    return f"{pool.fallback_replies} of {pool.replies} replies by fallback ({pool.fallback_ratio:.0%})"
+
+
+def _group(group: GroupHealth) -> str:
+    if not group.configured:
+        then = f"; {', '.join(group.falls_back_to)} answers instead" if group.falls_back_to else ""
+        return f"not configured: set {' or '.join(group.missing)}{then}"
+    detail = ", ".join(group.deployments)
+    return f"{detail}; cooling down: {', '.join(group.cooling)}" if group.cooling else detail
+
+
+def _agents(worker: WorkerStatus) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("tenant", "agent", "revision", "group", ""):
+        table.add_column(column)
+    for agent in worker.agents:
+        note = "suspended" if agent.suspended else ""
+        table.add_row(agent.tenant_id, agent.agent, agent.revision, agent.group, note)
+    return table

@@ -1,0 +1,201 @@
+"""Looking at a stack from outside: who is up, which groups can serve, how often another group had to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import httpx
+import redis
+from kombu.exceptions import OperationalError
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import BaseModel, ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from konstruct_cli.client import Connection
+from orchestrator.control import WorkerStatus, worker_status
+from orchestrator.main import QUEUE, app
+from shared.config import ConfigurationError, Settings
+from shared.contract import GroupHealth, Health
+from shared.db import refuse_unsafe_role
+from shared.rls import tenant_scope
+
+HTTP_TIMEOUT_S = 3.0
+"""Longest that the llm-pool may take to answer about itself."""
+
+WORKER_TIMEOUT_S = 1.0
+"""How long workers have to answer; all of it is waited, for their number is not known."""
+
+_NO_TENANT = "konstruct-status"
+"""A tenant that has no rows, for a look at the connection itself."""
+
+Sample = tuple[str, dict[str, str], float]
+"""Name, labels and value of one sample of a metric."""
+
+
+class PartStatus(BaseModel):
+    """Whether one part answers."""
+
+    ok: bool
+    """It answers and is fit for use."""
+
+    problem: str | None = None
+    """What is wrong and what to do."""
+
+
+class QueueStatus(PartStatus):
+    """Redis."""
+
+    waiting: int | None = None
+    """Deliveries that no worker has taken."""
+
+
+class PoolStatus(PartStatus):
+    """The llm-pool, in its own words."""
+
+    url: str
+    """Where it is."""
+
+    version: str | None = None
+    """Its version."""
+
+    ready: bool = False
+    """Whether it takes traffic: some group can serve."""
+
+    in_flight: int = 0
+    """Completions under way."""
+
+    groups: list[GroupHealth] = []
+    """Model groups."""
+
+    replies: int = 0
+    """Requests that a model answered, since the pool started."""
+
+    fallback_replies: int = 0
+    """Those of them that another group answered than the one asked for."""
+
+    fallback_ratio: float | None = None
+    """Their share; null before the first reply."""
+
+    failures: int = 0
+    """Requests that no model answered."""
+
+
+class StackStatus(BaseModel):
+    """Everything that ``konstruct status`` tells."""
+
+    ok: bool
+    """A message sent now can be answered."""
+
+    source: str
+    """Which stack this is."""
+
+    postgres: PartStatus
+    """The database."""
+
+    redis: QueueStatus
+    """The queue."""
+
+    llm_pool: PoolStatus
+    """The llm-pool."""
+
+    workers: list[WorkerStatus]
+    """Workers that answered."""
+
+
+def inspect(connection: Connection) -> StackStatus:
+    """Look at every part; a part that does not answer is part of the result, never an error."""
+    settings = connection.settings
+    postgres = look_at_postgres(connection)
+    queue = look_at_redis(settings)
+    pool = look_at_pool(settings)
+    workers = look_at_workers() if queue.ok else []
+    return StackStatus(
+        ok=postgres.ok and queue.ok and pool.ok and pool.ready and bool(workers),
+        source=connection.source,
+        postgres=postgres,
+        redis=queue,
+        llm_pool=pool,
+        workers=workers,
+    )
+
+
+def look_at_postgres(connection: Connection) -> PartStatus:
+    """Connect as the service role."""
+    try:
+        with tenant_scope(_NO_TENANT):
+            refuse_unsafe_role(connection.engine)
+    except SQLAlchemyError as error:
+        return PartStatus(ok=False, problem=f"does not answer ({type(error).__name__})")
+    except ConfigurationError as error:
+        return PartStatus(ok=False, problem=str(error))
+    return PartStatus(ok=True)
+
+
+def look_at_redis(settings: Settings) -> QueueStatus:
+    """Count the deliveries that wait."""
+    client = redis.Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=HTTP_TIMEOUT_S)
+    try:
+        return QueueStatus(ok=True, waiting=int(client.llen(QUEUE)))
+    except (redis.RedisError, OSError) as error:
+        return QueueStatus(ok=False, problem=f"does not answer ({type(error).__name__})")
+    finally:
+        client.close()
+
+
+def look_at_pool(settings: Settings) -> PoolStatus:
+    """Read /health, /readyz and /metrics."""
+    url = settings.llm_pool_url.rstrip("/")
+    try:
+        with httpx.Client(base_url=url, timeout=HTTP_TIMEOUT_S, trust_env=False) as client:
+            health = Health.model_validate_json(client.get("/health").raise_for_status().content)
+            ready = client.get("/readyz").is_success
+            samples = parse_metrics(client.get("/metrics").raise_for_status().text)
+    except (httpx.HTTPError, ValidationError, ValueError) as error:
+        return PoolStatus(url=url, ok=False, problem=f"does not answer ({type(error).__name__})")
+    return PoolStatus(
+        url=url,
+        ok=True,
+        version=health.version,
+        ready=ready,
+        in_flight=health.in_flight,
+        groups=health.groups,
+        **count_replies(samples),
+    )
+
+
+def look_at_workers(timeout_s: float = WORKER_TIMEOUT_S) -> list[WorkerStatus]:
+    """Ask the live workers; none when the queue cannot be reached."""
+    try:
+        return worker_status(app, timeout_s)
+    except (OperationalError, OSError):
+        return []
+
+
+def parse_metrics(text: str) -> list[Sample]:
+    """Read Prometheus' text format."""
+    return [
+        (sample.name, sample.labels, sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
+
+
+def count_replies(samples: Iterable[Sample]) -> dict[str, float | None]:
+    """Count replies, those of another group, and failures, from the pool's metrics."""
+    replies = fallbacks = failures = 0
+    for name, labels, value in samples:
+        if name != "konstruct_llm_requests_total":
+            continue
+        if labels["outcome"] != "ok":
+            failures += int(value)
+            continue
+        replies += int(value)
+        if labels["served_group"] != labels["requested_group"]:
+            fallbacks += int(value)
+    ratio = fallbacks / replies if replies else None
+    return {
+        "replies": replies,
+        "fallback_replies": fallbacks,
+        "fallback_ratio": ratio,
+        "failures": failures,
+    }

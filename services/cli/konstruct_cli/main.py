@@ -1,0 +1,205 @@
+"""The ``konstruct`` command: declares its subcommands, and turns errors into messages and exit codes.
+
+What a subcommand does is loaded when it is used: ``konstruct render`` needs neither a database nor a queue.
+"""
+# ruff: noqa: PLC0415 - see above
+# ruff: noqa: FBT002 - flags of a command line are declared as booleans with a default
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from konstruct_cli.errors import MEANINGS, CliError, ExitCode
+from konstruct_cli.output import say
+from konstruct_cli.stack.ports import Ports
+from konstruct_cli.stack.process import StackError
+from shared.config import ConfigurationError
+from shared.manifest import ManifestError
+
+REPLY_TIMEOUT_S = 120.0
+"""How long `send` and `chat` wait for a reply: longer than a worker may take over it."""
+
+_CODES = {StackError: ExitCode.FAILED, ConfigurationError: ExitCode.USAGE, ManifestError: ExitCode.USAGE}
+"""Errors of other layers that carry a message of their own, and the code they end with."""
+
+
+class _Commands(TyperGroup):
+    """Subcommands whose errors are one message and an exit code, never a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except CliError as error:
+            code = error.code
+            say(f"konstruct: {error}", style="red")
+        except tuple(_CODES) as error:
+            code = next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
+            say(f"konstruct: {error}", style="red")
+        raise typer.Exit(code)
+
+
+_EPILOG = "Exit codes:\n\n" + "\n\n".join(f"{code.value:<4}{meaning}" for code, meaning in MEANINGS.items())
+
+app = typer.Typer(
+    name="konstruct",
+    help="AI employees for many tenants: run a local stack, talk to agents, see which model answered.",
+    epilog=_EPILOG,
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+"""The command."""
+
+_Tenant = Annotated[str, typer.Option("--tenant", "-t", help="Tenant that the agent belongs to.")]
+_Agent = Annotated[str, typer.Option("--agent", "-a", help="Agent that should answer.")]
+_Thread = Annotated[str | None, typer.Option(help="Conversation to go on with; a new one when absent.")]
+_Sender = Annotated[str | None, typer.Option(help="Who writes; the user's name when absent.")]
+_Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a reply.")]
+_StateDir = Annotated[
+    Path | None, typer.Option(help="State folder of the local stack; .konstruct when absent.", metavar="DIR")
+]
+_Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+_Port = Annotated[int | None, typer.Option(min=1, max=65_535, help="A free one is chosen when absent.")]
+
+
+@app.command()
+def up(
+    agents: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of Agent manifests; ./agents or ./examples/agents when absent.", metavar="DIR"
+        ),
+    ] = None,
+    state_dir: _StateDir = None,
+    postgres_port: _Port = None,
+    redis_port: _Port = None,
+    model_port: _Port = None,
+    llm_pool_port: _Port = None,
+    worker_port: _Port = None,
+    as_json: _Json = False,
+) -> None:
+    """Run the local stack until Ctrl-C: PostgreSQL, Redis, a small model, the llm-pool and a worker."""
+    from konstruct_cli.commands import up as command
+
+    ports = Ports(postgres_port, redis_port, model_port, llm_pool_port, worker_port)
+    raise typer.Exit(command.run(agents=agents, state_dir=state_dir, ports=ports, as_json=as_json))
+
+
+@app.command()
+def send(
+    text: Annotated[str, typer.Argument(help="What to say; - reads standard input.")],
+    tenant: _Tenant,
+    agent: _Agent,
+    thread: _Thread = None,
+    message_id: Annotated[
+        str | None, typer.Option(help="Id of the message; sending one id twice is one message.")
+    ] = None,
+    sender: _Sender = None,
+    timeout: _Timeout = REPLY_TIMEOUT_S,
+    state_dir: _StateDir = None,
+    as_json: _Json = False,
+) -> None:
+    """Send one message and print the reply; who answered goes to standard error."""
+    from konstruct_cli.commands import send as command
+
+    raise typer.Exit(
+        command.run(
+            text,
+            tenant=tenant,
+            agent=agent,
+            thread=thread,
+            message_id=message_id,
+            sender=sender,
+            timeout_s=timeout,
+            state_dir=state_dir,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command()
+def chat(
+    tenant: _Tenant,
+    agent: _Agent,
+    thread: _Thread = None,
+    sender: _Sender = None,
+    timeout: _Timeout = REPLY_TIMEOUT_S,
+    state_dir: _StateDir = None,
+    as_json: _Json = False,
+) -> None:
+    """Talk with an agent: one message a line, by hand or from a pipe; the agent remembers the thread."""
+    from konstruct_cli.commands import chat as command
+
+    raise typer.Exit(
+        command.run(
+            tenant=tenant,
+            agent=agent,
+            thread=thread,
+            sender=sender,
+            timeout_s=timeout,
+            state_dir=state_dir,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command()
+def render(
+    file: Annotated[str, typer.Argument(help="File of manifests; - reads standard input.")],
+    agent: Annotated[str | None, typer.Option("--agent", "-a", help="Only this agent.")] = None,
+    prompt: Annotated[bool, typer.Option("--prompt", help="Only the prompt, byte for byte.")] = False,
+    as_json: _Json = False,
+) -> None:
+    """Show the exact prompt, revision and documents that a manifest gives. Needs no stack."""
+    from konstruct_cli.commands import render as command
+
+    raise typer.Exit(command.run(file, agent=agent, prompt_only=prompt, as_json=as_json))
+
+
+@app.command()
+def status(state_dir: _StateDir = None, as_json: _Json = False) -> None:
+    """Show who is up, which model groups can serve, the fallback rate, agents and their revisions."""
+    from konstruct_cli.commands import status as command
+
+    raise typer.Exit(command.run(state_dir=state_dir, as_json=as_json))
+
+
+@app.command()
+def demo(
+    agents: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of manifests to copy; the repository's examples when absent.", metavar="DIR"
+        ),
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Show the whole of it in a minute: two tenants, real replies, who answered, an edit, isolation."""
+    from konstruct_cli.commands import demo as command
+
+    raise typer.Exit(command.run(agents=agents, as_json=as_json))
+
+
+def run() -> None:
+    """Entry point of ``konstruct``."""
+    try:
+        app()
+    except Exception as error:  # noqa: BLE001 - the edge of the program: a fault of ours, in one line
+        say(
+            f"konstruct: unexpected {type(error).__name__}: {error}. This is a fault of konstruct; "
+            "`python -m konstruct_cli.main` with the same arguments shows where it happened.",
+            style="red",
+        )
+        sys.exit(ExitCode.FAILED)
+
+
+if __name__ == "__main__":
+    app()

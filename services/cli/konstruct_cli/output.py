@@ -1,0 +1,86 @@
+"""Writing: data to standard output, talk to standard error.
+
+``NO_COLOR`` and terminals are rich's business. Text that models, people or manifests wrote is never read as
+markup, and its control characters never reach a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from shared.reply import Reply
+
+_CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)}
+"""Control characters, but for tab and newline."""
+
+
+def talk() -> Console:
+    """Return a console on standard error."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def data() -> Console:
+    """Return a console on standard output, for tables."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str = "", style: str = "") -> None:
+    """Tell the user something that is no data."""
+    talk().print(Text(printable(text), style=style))
+
+
+def emit(text: str) -> None:
+    """Write data as it is, but for control characters."""
+    sys.stdout.write(printable(text) + "\n")
+    sys.stdout.flush()
+
+
+def emit_json(data: BaseModel | dict[str, Any]) -> None:
+    """Write data as one line of JSON."""
+    plain = data.model_dump(mode="json") if isinstance(data, BaseModel) else data
+    sys.stdout.write(json.dumps(plain, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def printable(text: str) -> str:
+    """Drop control characters, which could move a terminal's cursor or change its title."""
+    return text.translate(_CONTROLS)
+
+
+def envelope(reply: Reply) -> Table:
+    """Lay out the truth about a reply: who answered, from which revision and prompt."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column()
+    for name, value in envelope_lines(reply):
+        grid.add_row(Text(f"  {name}"), Text(printable(value)))
+    return grid
+
+
+def envelope_lines(reply: Reply) -> list[tuple[str, str]]:
+    """Put a reply's envelope in words, as names and values."""
+    lines = [("status", reply.status.value + (f" ({reply.reason.value})" if reply.reason else ""))]
+    if reply.model is not None:
+        lines.append(("answered by", f"{reply.model} (group {reply.served_group})"))
+    if reply.requested_group is not None:
+        asked = reply.requested_group
+        if reply.degraded:
+            asked += f", which could not answer: {reply.fallback_reason}; degraded"
+        elif reply.fallback_reason is not None:
+            asked += f", which could not answer: {reply.fallback_reason}"
+        lines.append(("asked for", asked))
+    if reply.revision is not None:
+        lines.append(("revision", reply.revision))
+    if reply.prompt_sha256 is not None:
+        lines.append(("prompt", f"sha256 {reply.prompt_sha256[:16]}…, clause {reply.transparency_clause}"))
+    if reply.usage is not None:
+        lines.append(("tokens", f"{reply.usage.prompt_tokens} read, {reply.usage.completion_tokens} written"))
+    lines += [("message", reply.message_id), ("thread", reply.thread_id)]
+    return lines
