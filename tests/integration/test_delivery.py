@@ -11,7 +11,7 @@ import pytest
 from orchestrator.errors import MessageConflictError
 from orchestrator.main import app
 from orchestrator.sending import submit
-from shared.models import MessageStatus, Reply
+from shared.reply import MessageStatus, Reply
 from tests.support.waiting import eventually
 from tests.support.worker import Cell, write_agent
 

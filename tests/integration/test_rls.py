@@ -14,7 +14,8 @@ from orchestrator import messages
 from orchestrator.messages import Busy, Claim
 from shared.config import ConfigurationError
 from shared.db import get_session, make_engine, refuse_unsafe_role
-from shared.models import KonstructMessage, MessageStatus, Reply
+from shared.models import KonstructMessage
+from shared.reply import MessageStatus, Reply
 from shared.rls import TenantNotSetError, current_tenant_id, tenant_scope
 from tests.support.database import Database
 

@@ -13,7 +13,7 @@ import pytest
 from orchestrator.agents.runner import POLITE_FALLBACK, Runner
 from shared.config import Settings
 from shared.contract import CompletionRequest, Problem
-from shared.models import Reason
+from shared.reply import Reason
 from tests.support.pool import Exchange, StubPool, envelope
 from tests.support.waiting import eventually
 

@@ -21,7 +21,8 @@ from orchestrator.main import QUEUE, TASK_NAME, app
 from orchestrator.messages import find_reply
 from orchestrator.sending import submit
 from shared.db import make_engine
-from shared.models import KonstructMessage, Reply
+from shared.models import KonstructMessage
+from shared.reply import Reply
 from tests.support.database import Database
 from tests.support.pool import StubPool
 from tests.support.waiting import eventually

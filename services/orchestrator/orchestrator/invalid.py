@@ -15,7 +15,8 @@ from orchestrator.replies import FAILURES
 from orchestrator.runtime import Runtime
 from shared.db import get_session, is_worth_a_retry
 from shared.manifest import describe
-from shared.models import KonstructMessage, MessageStatus, Reason, Reply
+from shared.models import KonstructMessage
+from shared.reply import MessageStatus, Reason, Reply
 from shared.rls import tenant_scope
 from shared.tables import messages
 

@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 from orchestrator.errors import MessageConflictError
 from shared.contract import ChatMessage, CompletionResponse, FallbackReason, Usage
 from shared.db import get_session
-from shared.models import KonstructMessage, MessageStatus, Reason, Reply
+from shared.models import KonstructMessage
+from shared.reply import MessageStatus, Reason, Reply
 from shared.rls import tenant_scope
 from shared.tables import messages
 

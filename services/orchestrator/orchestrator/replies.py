@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from orchestrator.agents.catalog import ServedAgent
 from orchestrator.agents.runner import POLITE_FALLBACK, RunResult
-from shared.models import KonstructMessage, MessageStatus, OnFallback, Reason, Reply
+from shared.models import KonstructMessage, OnFallback
 from shared.prompt import TRANSPARENCY_CLAUSE_VERSION
+from shared.reply import MessageStatus, Reason, Reply
 
 DISCLOSURE = (
     "(This reply was written by a substitute model, because this agent's usual one could not be reached.)"

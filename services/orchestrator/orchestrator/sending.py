@@ -13,7 +13,8 @@ from orchestrator.errors import QueueUnavailableError, StoreUnavailableError
 from orchestrator.main import TASK_NAME, app, hidden
 from orchestrator.messages import record_message
 from shared.db import get_session
-from shared.models import KonstructMessage, MessageStatus
+from shared.models import KonstructMessage
+from shared.reply import MessageStatus
 from shared.rls import tenant_scope
 
 

@@ -31,7 +31,8 @@ from orchestrator.replies import apologise, failed, reply_from
 from orchestrator.runtime import Runtime
 from orchestrator.worker import runtime
 from shared.db import is_worth_a_retry
-from shared.models import KonstructMessage, MessageStatus, Reason, Reply
+from shared.models import KonstructMessage
+from shared.reply import MessageStatus, Reason, Reply
 from shared.rls import tenant_scope
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""The models that travel: the message, the reply, and the Agent resource.
+"""The models that come from outside: the message and the Agent resource. The reply is in ``shared.reply``.
 
 Pure: pydantic only. The Agent here and the CustomResourceDefinition accept the same manifests.
 """
@@ -22,7 +22,6 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from shared.contract import FallbackReason, Usage
 from shared.names import AgentName, ExternalId, GroupName, TenantId
 
 API_VERSION = "konstruct.dev/v1alpha1"
@@ -45,71 +44,6 @@ _PLAIN = rf"^[^{_CONTROLS}]*$"
 
 _LINE = rf"^[^\s{_CONTROLS}]([^\n\t{_CONTROLS}]*[^\s{_CONTROLS}])?$"
 """One line that neither starts nor ends with white space."""
-
-
-class MessageStatus(StrEnum):
-    """Where a message stands; all but ``received`` are final."""
-
-    RECEIVED = "received"
-    """Recorded and not finished."""
-
-    ANSWERED = "answered"
-    """A model wrote the reply."""
-
-    APOLOGISED = "apologised"
-    """No model could; the reply is a polite sentence."""
-
-    FAILED = "failed"
-    """The message cannot be answered as it stands; ``reason`` says why."""
-
-
-class Reason(StrEnum):
-    """Why a message was not answered."""
-
-    AGENT_UNKNOWN = "agent_unknown"
-    """The tenant has no agent of that name."""
-
-    AGENT_SUSPENDED = "agent_suspended"
-    """The agent is suspended."""
-
-    MESSAGE_INVALID = "message_invalid"
-    """The message does not have the form of a KonstructMessage."""
-
-    MESSAGE_CONFLICT = "message_conflict"
-    """Another message was recorded under the same id."""
-
-    WORKER_LOST = "worker_lost"
-    """Workers died again and again while the message was under way."""
-
-    FALLBACK_REFUSED = "fallback_refused"
-    """The agent's group failed and the agent forbids another."""
-
-    PROVIDERS_FAILED = "providers_failed"
-    """Every model that could be asked failed."""
-
-    DEADLINE_EXCEEDED = "deadline_exceeded"
-    """The message's time was up."""
-
-    POOL_UNREACHABLE = "pool_unreachable"
-    """No connection to the llm-pool, or it was cut."""
-
-    POOL_OVERLOADED = "pool_overloaded"
-    """The llm-pool had too many requests in flight."""
-
-    POOL_UNAUTHORIZED = "pool_unauthorized"
-    """The llm-pool refused the worker's token."""
-
-    GROUP_UNKNOWN = "group_unknown"
-    """The llm-pool has no model group of that name."""
-
-    REQUEST_REFUSED = "request_refused"
-    """The llm-pool found the request malformed or too large."""
-
-    POOL_ERROR = "pool_error"
-    """The llm-pool failed, or its answer made no sense."""
-
-    INTERNAL_ERROR = "internal_error"
-    """A fault of the worker itself."""
 
 
 def _says_something(text: str) -> str:
@@ -150,60 +84,6 @@ class KonstructMessage(BaseModel):
 
     sent_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     """When it was sent (with time zone)."""
-
-
-class Reply(BaseModel):
-    """The truth about one message: what ``handle_message`` returns and stores."""
-
-    model_config = ConfigDict(frozen=True)
-
-    message_id: str
-    """Id of the message."""
-
-    thread_id: str
-    """Its conversation."""
-
-    tenant_id: str
-    """Its tenant."""
-
-    agent: str
-    """The agent it was addressed to."""
-
-    revision: str | None = None
-    """Revision of the agent that the reply spoke from; null when none spoke."""
-
-    text: str
-    """What the sender is told."""
-
-    status: MessageStatus
-    """How the message ended."""
-
-    reason: Reason | None = None
-    """Why it was not answered; null when it was."""
-
-    requested_group: str | None = None
-    """Model group the agent asks for."""
-
-    served_group: str | None = None
-    """Model group that answered."""
-
-    model: str | None = None
-    """Model that answered, as its provider names it."""
-
-    degraded: bool = False
-    """Whether another group answered than the one asked for."""
-
-    fallback_reason: FallbackReason | None = None
-    """Why the requested group did not answer."""
-
-    usage: Usage | None = None
-    """Tokens of the answering call."""
-
-    prompt_sha256: str | None = None
-    """SHA-256 of the system prompt with its clause, without history or the sender's text."""
-
-    transparency_clause: str | None = None
-    """Version of the AI transparency clause in the prompt."""
 
 
 class _Camel(BaseModel):

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from shared.config import Settings
 from shared.contract import CompletionRequest, CompletionResponse, Problem, ProblemCode
-from shared.models import Reason
+from shared.reply import Reason
 
 log = logging.getLogger(__name__)
 
