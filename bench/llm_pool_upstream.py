@@ -1,0 +1,101 @@
+"""A model provider that costs almost nothing: what a benchmark puts behind the thing it measures.
+
+Speaks the Anthropic, OpenAI and Ollama protocols with one fixed answer each. Run as a process of its
+own: ``python bench/llm_pool_upstream.py PORT``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import cast
+
+import uvloop
+
+TEXT = "The meeting is on Thursday at ten. Shall I tell the others?"
+"""What every answer says."""
+
+
+def _response(document: object) -> bytes:
+    body = json.dumps(document).encode()
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+OPENAI = _response(
+    {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "gpt-4o-2024-08-06",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 120, "completion_tokens": 14, "total_tokens": 134},
+    }
+)
+"""The answer to ``/v1/chat/completions``."""
+
+ANTHROPIC = _response(
+    {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-sonnet-4-20250514",
+        "content": [{"type": "text", "text": TEXT}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 120, "output_tokens": 14},
+    }
+)
+"""The answer to ``/v1/messages``."""
+
+OLLAMA = _response(
+    {
+        "model": "qwen3:8b",
+        "created_at": "2026-01-01T00:00:00Z",
+        "message": {"role": "assistant", "content": TEXT},
+        "done": True,
+        "done_reason": "stop",
+        "prompt_eval_count": 120,
+        "eval_count": 14,
+    }
+)
+"""The answer to ``/api/chat``."""
+
+
+class Upstream(asyncio.Protocol):
+    """Answers each request on a connection as soon as its body is whole."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class, of the same shape
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
+            head = self._buffer[:end].lower()
+            found = head.find(b"content-length:")
+            length = int(head[found + 15 :].split(b"\r\n", 1)[0]) if found >= 0 else 0
+            whole = end + 4 + length
+            if len(self._buffer) < whole:
+                return
+            path = head.split(b" ", 2)[1]
+            self._buffer = self._buffer[whole:]
+            assert self._transport is not None
+            if path.endswith(b"/messages"):
+                self._transport.write(ANTHROPIC)
+            else:
+                self._transport.write(OLLAMA if path.endswith(b"/api/chat") else OPENAI)
+
+
+async def serve(port: int) -> None:
+    """Listen on localhost until the process is ended."""
+    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", port, backlog=512)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(int(sys.argv[1])))
