@@ -7,8 +7,9 @@ markup, and its control characters never reach a terminal.
 from __future__ import annotations
 
 import json
+import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from pydantic import BaseModel
 from rich.console import Console
@@ -21,14 +22,23 @@ _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if code n
 """Control characters, but for tab and newline."""
 
 
+PLAIN_WIDTH = 120
+"""Columns of tables where there is no terminal to ask (and ``COLUMNS`` is not set)."""
+
+
 def talk() -> Console:
     """Return a console on standard error."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return _console(sys.stderr)
 
 
 def data() -> Console:
     """Return a console on standard output, for tables."""
-    return Console(highlight=False, soft_wrap=True)
+    return _console(sys.stdout)
+
+
+def _console(stream: TextIO) -> Console:
+    unknown = not stream.isatty() and "COLUMNS" not in os.environ
+    return Console(file=stream, highlight=False, soft_wrap=True, width=PLAIN_WIDTH if unknown else None)
 
 
 def say(text: str = "", style: str = "") -> None:
@@ -62,6 +72,16 @@ def envelope(reply: Reply) -> Table:
     for name, value in envelope_lines(reply):
         grid.add_row(Text(f"  {name}"), Text(printable(value)))
     return grid
+
+
+def summary(reply: Reply) -> Text:
+    """Put the truth about a reply in one line, for conversations."""
+    who = f"{reply.model} ({reply.served_group})" if reply.model else reply.status.value
+    parts = [who, str(reply.reason or "")]
+    if reply.fallback_reason is not None:
+        parts.append(f"{reply.requested_group} could not: {reply.fallback_reason}")
+    parts.append(f"revision {reply.revision}" if reply.revision else "")
+    return Text(printable("  " + ", ".join(part for part in parts if part)), style="dim")
 
 
 def envelope_lines(reply: Reply) -> list[tuple[str, str]]:

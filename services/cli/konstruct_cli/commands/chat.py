@@ -8,9 +8,9 @@ from pathlib import Path
 from uuid import uuid4
 
 from konstruct_cli.client import ask, compose, connect
-from konstruct_cli.commands.send import code_of, show
+from konstruct_cli.commands.send import code_of
 from konstruct_cli.errors import ExitCode
-from konstruct_cli.output import say, talk
+from konstruct_cli.output import emit, emit_json, say, summary, talk
 
 END_WORDS = ("/quit", "/exit")
 """Lines that end a conversation, as the end of input does."""
@@ -37,8 +37,13 @@ def run(
         say(f"Thread {thread}; go on later with --thread {thread}. Ctrl-D or /quit ends.", style="dim")
         for line in lines():
             message = compose(tenant=tenant, agent=agent, text=line, thread=thread, sender=sender)
-            reply = ask(connection, message, timeout_s)
-            show(reply, as_json=as_json)
+            with talk().status(f"waiting for {agent}"):
+                reply = ask(connection, message, timeout_s)
+            if as_json:
+                emit_json(reply)
+            else:
+                emit(reply.text)
+                talk().print(summary(reply))
             code = code_of(reply) or code
     finally:
         connection.close()

@@ -31,20 +31,16 @@ def run(
     )
     connection = connect(state_dir)
     try:
-        reply = ask(connection, message, timeout_s)
+        with talk().status(f"waiting for {agent}"):
+            reply = ask(connection, message, timeout_s)
     finally:
         connection.close()
-    show(reply, as_json=as_json)
-    return code_of(reply)
-
-
-def show(reply: Reply, *, as_json: bool) -> None:
-    """Print a reply: its text as data, its envelope as talk; or both as JSON."""
     if as_json:
         emit_json(reply)
-        return
-    emit(reply.text)
-    talk().print(envelope(reply))
+    else:
+        emit(reply.text)
+        talk().print(envelope(reply))
+    return code_of(reply)
 
 
 def code_of(reply: Reply) -> ExitCode:

@@ -7,16 +7,14 @@ import shlex
 import time
 from pathlib import Path
 
-from rich.console import Console
-from rich.text import Text
-
 from konstruct_cli.client import connect
 from konstruct_cli.commands.status import show
+from konstruct_cli.display import StartDisplay
 from konstruct_cli.errors import ExitCode, UsageError
 from konstruct_cli.inspection import StackStatus, inspect
 from konstruct_cli.output import emit_json, printable, say, talk
 from konstruct_cli.signals import Interrupted, interruptible
-from konstruct_cli.stack.local import LocalStack, PartReady
+from konstruct_cli.stack.local import LocalStack
 from konstruct_cli.stack.ports import Ports
 from konstruct_cli.stack.state import DEFAULT_STATE_DIR, StackInfo, StateDir
 from shared.config import Settings, load_settings
@@ -35,17 +33,13 @@ def run(*, agents: Path | None, state_dir: Path | None, ports: Ports, as_json: b
         StackError: a part did not start, or ended.
     """
     settings = load_settings()
-    stack = LocalStack(
-        StateDir(state_dir or DEFAULT_STATE_DIR),
-        agents_dir(agents, settings),
-        settings,
-        ports=ports,
-        progress=Progress(talk()),
-    )
+    folder = agents_dir(agents, settings)
+    state = StateDir(state_dir or DEFAULT_STATE_DIR)
     ready = False
     try:
-        with interruptible():
-            say(f"Starting the local stack in {stack.state.path} (logs in {stack.state.logs})")
+        with interruptible(), StartDisplay(talk()) as display:
+            stack = LocalStack(state, folder, settings, ports=ports, progress=display)
+            say(f"Starting the local stack on {state.path} (logs in {state.logs})")
             with stack.run() as info:
                 announce(stack, info, as_json=as_json)
                 ready = True
@@ -53,21 +47,8 @@ def run(*, agents: Path | None, state_dir: Path | None, ports: Ports, as_json: b
                     stack.check()
                     time.sleep(WATCH_S)
     except Interrupted as signal:
-        say(f"{signal}: everything is stopped. The data stays in {stack.state.path}.")
+        say(f"{signal}: everything is stopped. The data stays in {state.path}.")
         return ExitCode.OK if ready else ExitCode.INTERRUPTED
-
-
-class Progress:
-    """Prints one line for every part that is ready."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    def __call__(self, part: PartReady) -> None:
-        """Print the line."""
-        line = Text("  ok ", style="green")
-        line.append(f"{part.name:<16}", style="default").append(f"{part.seconds:5.1f} s  ", style="dim")
-        self._console.print(line.append(part.detail, style="dim"))
 
 
 def agents_dir(named: Path | None, settings: Settings) -> Path:

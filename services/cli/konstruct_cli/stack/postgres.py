@@ -129,7 +129,8 @@ class Postgres(Server):
             "initdb",
             [
                 *(binaries / "initdb", "-D", unfinished, "--username", SUPERUSER, "--pwfile", password_file),
-                *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"),
+                *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"),
+                *(() if self._durable else ("--no-sync",)),
             ],
             log=self.log,
             env=_environment(),

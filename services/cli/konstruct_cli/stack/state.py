@@ -193,7 +193,7 @@ class StateDir:
             raw = self.info_file.read_bytes()
         except OSError:
             return None
-        if not self._held():
+        if not self.held():
             return None
         try:
             info = StackInfo.model_validate_json(raw)
@@ -204,7 +204,8 @@ class StateDir:
         # The lock is also held by the last children of a stack that was killed.
         return info if _alive(info.pid) else None
 
-    def _held(self) -> bool:
+    def held(self) -> bool:
+        """Whether a stack, or what is left of one, holds the folder."""
         try:
             with (self.path / "lock").open("rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
