@@ -60,7 +60,8 @@ class Image:
                 layers.append(_apply(layer, root))
                 layer.unlink()
         return cls(
-            name=sorted(manifest["RepoTags"])[0].removeprefix("docker.io/"),
+            # Some engines put a registry before the name.
+            name="/".join(sorted(manifest["RepoTags"])[0].split("/")[-2:]),
             config=document["config"],
             history=document["history"],
             layers=layers,

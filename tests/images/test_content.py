@@ -76,7 +76,7 @@ def version() -> str:
 
 
 def family(image: Image) -> str:
-    return image.name.removeprefix("localhost/").partition(":")[0]
+    return image.name.partition(":")[0]
 
 
 @pytest.fixture
