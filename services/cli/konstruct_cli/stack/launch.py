@@ -19,8 +19,11 @@ import sys
 _PR_SET_PDEATHSIG = 1
 """``prctl`` option: the signal that this process gets when its parent dies."""
 
-_PR_SET_KEEPCAPS = 8
-"""``prctl`` option: a change of user keeps the permitted capabilities."""
+_PR_SET_SECUREBITS = 28
+"""``prctl`` option: how capabilities follow a change of user."""
+
+_NO_SETUID_FIXUP = 1 << 2
+"""Secure bit: a change of user keeps capabilities, and ``access()`` counts them."""
 
 _PR_CAP_AMBIENT = 47
 """``prctl`` option: capabilities that a plain program keeps through exec."""
@@ -72,7 +75,7 @@ def _become(uid: int, gid: int) -> None:
     by root are often closed to everybody else: the one capability that opens files stays.
     """
     libc = _libc()
-    libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    libc.prctl(_PR_SET_SECUREBITS, _NO_SETUID_FIXUP, 0, 0, 0)
     try:
         os.setgroups([])
         os.setresgid(gid, gid, gid)
@@ -81,10 +84,17 @@ def _become(uid: int, gid: int) -> None:
         sys.exit(f"cannot become user {uid} ({error.strerror}): run this as an ordinary user, not as root")
     mask = 1 << _CAP_DAC_OVERRIDE
     header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
-    data = (_CapabilityData * 2)(_CapabilityData(mask, mask, mask), _CapabilityData(0, 0, 0))
-    # In a container that withholds the capability, what follows still works where folders are open.
-    if libc.capset(ctypes.byref(header), ctypes.byref(data)) == 0:
+    kept = (_CapabilityData * 2)(_CapabilityData(mask, mask, mask))
+    none = (_CapabilityData * 2)()
+    if libc.capset(ctypes.byref(header), ctypes.byref(kept)) == 0:
         libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_OVERRIDE, 0, 0)
+    elif libc.capset(ctypes.byref(header), ctypes.byref(none)) == 0:
+        # A container withholds it. What follows still works where folders are open.
+        sys.stderr.write(
+            f"without CAP_DAC_OVERRIDE, user {uid} cannot pass folders that only root may open\n"
+        )
+    else:
+        sys.exit("cannot give up root's capabilities: run this as an ordinary user, not as root")
 
 
 def _libc() -> ctypes.CDLL:
