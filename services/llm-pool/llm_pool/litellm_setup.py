@@ -11,6 +11,8 @@ import logging
 import os
 from typing import Any
 
+import openai
+
 _SWITCHES = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
@@ -23,6 +25,7 @@ _SWITCHES = {
 os.environ.update(_SWITCHES)
 
 import litellm as _litellm  # noqa: E402
+from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER  # noqa: E402
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler  # noqa: E402
 
 litellm: Any = _litellm
@@ -62,4 +65,17 @@ def quiet_litellm() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-__all__ = ["litellm", "quiet_litellm"]
+async def close_litellm() -> None:
+    """Close what LiteLLM keeps for the process: the task of its logging, and its connections.
+
+    Its own clean-up leaves the clients of OpenAI's library open.
+    """
+    await GLOBAL_LOGGING_WORKER.stop()
+    clients = litellm.in_memory_llm_clients_cache.cache_dict
+    for client in [client for client in clients.values() if isinstance(client, openai.AsyncOpenAI)]:
+        await client.close()
+    await litellm.close_litellm_async_clients()
+    clients.clear()
+
+
+__all__ = ["PRICES", "close_litellm", "litellm", "quiet_litellm"]

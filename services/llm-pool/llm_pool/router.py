@@ -214,7 +214,7 @@ class PoolRouter:
                 price=price,
                 environ=self._environ,
             )
-        return GenericCaller(model=model, provider=provider, params=params, price=price)
+        return GenericCaller(self._session, model=model, provider=provider, params=params, price=price)
 
 
 def _provider_of(spec: DeploymentSpec) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from llm_pool.config_file import load_config_file
 from llm_pool.cooldown import Cooldowns
 from llm_pool.dispatch import Dispatcher
 from llm_pool.gate import Load
-from llm_pool.litellm_setup import quiet_litellm
+from llm_pool.litellm_setup import close_litellm, quiet_litellm
 from llm_pool.metrics import Metrics
 from llm_pool.pool_config import PoolConfig
 from llm_pool.providers.defaults import default_config
@@ -113,6 +113,7 @@ async def open_pool(
             yield PoolState(router, cooldowns, metrics, dispatcher, load)
         finally:
             router.close()
+            await close_litellm()
 
 
 def _session() -> aiohttp.ClientSession:

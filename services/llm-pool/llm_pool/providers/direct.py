@@ -14,8 +14,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-from litellm.types.utils import LlmProviders
-from litellm.utils import ProviderConfigManager
 
 from llm_pool.failures import AttemptError, reason_of, retry_after_of
 from llm_pool.litellm_setup import litellm
@@ -89,7 +87,9 @@ class DirectCaller:
         self._price = price
         self._protocol = PROTOCOLS[provider]
         self._extra = {name: value for name, value in params.items() if name in _CALL_PARAMS}
-        config = ProviderConfigManager.get_provider_chat_config(model=model, provider=LlmProviders(provider))
+        config = litellm.utils.ProviderConfigManager.get_provider_chat_config(
+            model=model, provider=litellm.LlmProviders(provider)
+        )
         if config is None:
             raise ValueError(f"LiteLLM knows no chat translation for {provider}/{model}")
         self._config = config
@@ -147,7 +147,7 @@ class DirectCaller:
                 self._translated[chosen] = optional
         data: dict[str, Any] = self._config.transform_request(
             model=self._model,
-            messages=prompt.as_dicts(),  # type: ignore[arg-type]
+            messages=prompt.as_dicts(),
             optional_params={name: value for name, value in optional.items() if name != "extra_body"},
             litellm_params={},
             headers={},

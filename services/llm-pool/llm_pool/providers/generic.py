@@ -6,11 +6,17 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import aiohttp
+
 from llm_pool.failures import AttemptError, reason_of, retry_after_of
 from llm_pool.litellm_setup import litellm
 from llm_pool.pricing import PriceTag
 from llm_pool.providers.base import Prompt, Reply
 from shared.contract import FallbackReason, Usage
+
+TIMEOUT_MARGIN_S = 1.0
+"""What LiteLLM is given beyond the call's time: the dispatcher ends the call, and knows why it ended;
+what providers' libraries make of their own timing out is not always told as that."""
 
 _BY_TYPE: tuple[tuple[type[Exception], FallbackReason], ...] = (
     (litellm.ContextWindowExceededError, FallbackReason.CONTEXT_WINDOW),
@@ -28,15 +34,25 @@ _BY_TYPE: tuple[tuple[type[Exception], FallbackReason], ...] = (
 class GenericCaller:
     """Asks one deployment through LiteLLM."""
 
-    def __init__(self, *, model: str, provider: str, params: Mapping[str, Any], price: PriceTag) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        model: str,
+        provider: str,
+        params: Mapping[str, Any],
+        price: PriceTag,
+    ) -> None:
         """Keep what every call needs.
 
         Args:
+            session: Connections, which most of LiteLLM's providers use; closed by its owner.
             model: Model id, as the provider knows it.
             provider: LiteLLM's name of the provider.
             params: LiteLLM parameters of the call, secrets resolved.
             price: The model's price.
         """
+        self._session = session
         self._model = model
         self._price = price
         self._params = dict(params)
@@ -57,14 +73,17 @@ class GenericCaller:
                     **self._params,
                     **chosen,
                     "messages": prompt.as_dicts(),
-                    "timeout": timeout_s,
+                    "timeout": timeout_s + TIMEOUT_MARGIN_S,
                     "max_retries": 0,
                     "num_retries": 0,
+                    "shared_session": self._session,
                 }
             )
-        except asyncio.CancelledError:
-            raise
         except Exception as error:  # noqa: BLE001 (whatever LiteLLM raises, the attempt failed)
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # Some of LiteLLM's providers turn a cancellation into an error of their own.
+                raise asyncio.CancelledError from None
             raise _translated(error) from None
         return self._reply(answer)
 

@@ -1,0 +1,128 @@
+"""The pool as a process: the command, its errors, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.providers import StubProvider, answer
+from tests.support.providers_pool import clean_environment, until
+
+START_TIMEOUT_S = 60.0
+"""Longest that the process may take to answer; importing LiteLLM takes seconds."""
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    clean_environment(monkeypatch)
+
+
+def command() -> list[str]:
+    """The installed command."""
+    return [str(Path(sys.executable).with_name("konstruct-llm-pool"))]
+
+
+@contextmanager
+def running(arguments: list[str], port: int, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the pool until the end of the block."""
+    environ = {"KONSTRUCT_LLM_POOL_LISTEN": f"127.0.0.1:{port}", **environ}
+    with subprocess.Popen(arguments, env={**os.environ, **environ}, stderr=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+async def wait_ready(client: httpx.AsyncClient, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the pool answers /readyz."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        assert process.poll() is None, "the pool ended"
+        try:
+            if (await client.get("/readyz")).status_code == 200:
+                return
+        except httpx.TransportError:
+            assert time.monotonic() < deadline, "the pool did not start"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        command(),
+        [sys.executable, "-m", "uvicorn", "--factory", "llm_pool.main:app_from_env"],
+    ],
+    ids=["command", "uvicorn"],
+)
+async def test_sigterm_finishes_what_is_under_way(arguments: list[str]) -> None:
+    port = free_port()
+    if "uvicorn" in arguments:
+        arguments = [*arguments, "--port", str(port)]
+    async with (
+        StubProvider("ollama", "qwen3:8b") as ollama,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client,
+    ):
+        ollama.default = answer("after all", delay_s=1.0)
+        with running(arguments, port, OLLAMA_BASE_URL=ollama.root) as process:
+            await wait_ready(client, process)
+            body = {"model": "fast", "messages": [{"role": "user", "content": "Hi"}], "tenant_id": "acme"}
+            task = asyncio.create_task(client.post("/complete", json=body))
+            await until(lambda: ollama.count == 1)
+            process.send_signal(signal.SIGTERM)
+            response = await task
+            assert (response.status_code, response.json()["content"]) == (200, "after all")
+            await until(lambda: process.poll() is not None)
+            assert process.returncode in (0, -signal.SIGTERM)  # uvicorn's own command ends by the signal
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"KONSTRUCT_LLM_POOL_TOKN": "x"}, "did you mean KONSTRUCT_LLM_POOL_TOKEN"),
+        ({"KONSTRUCT_LLM_POOL_CONFIG": "/nowhere/litellm.yaml"}, "/nowhere/litellm.yaml: cannot be read"),
+    ],
+)
+def test_unusable_settings_are_one_clear_line(environ: dict[str, str], said: str) -> None:
+    done = subprocess.run(
+        command(), env={**os.environ, **environ}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("konstruct-llm-pool: ")
+
+
+def test_model_that_litellm_does_not_know_is_one_clear_line(tmp_path: Path) -> None:
+    path = tmp_path / "litellm.yaml"
+    path.write_text(
+        "model_list: [{model_name: a, litellm_params: {model: no-such-model, api_key: sk-canary}}]"
+    )
+    done = subprocess.run(
+        command(),
+        env={**os.environ, "KONSTRUCT_LLM_POOL_CONFIG": str(path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "no-such-model" in done.stderr
+    assert "sk-canary" not in done.stdout + done.stderr
+    assert done.stderr.count("\n") == 1
