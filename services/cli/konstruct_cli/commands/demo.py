@@ -12,6 +12,7 @@ from rich.console import Console
 
 from konstruct_cli.client import connect
 from konstruct_cli.demo import steps
+from konstruct_cli.demo.manifests import agents_in
 from konstruct_cli.demo.report import Report, Step, StepFailedError
 from konstruct_cli.display import StartDisplay
 from konstruct_cli.errors import ExitCode, UsageError
@@ -33,6 +34,10 @@ def run(*, agents: Path | None, as_json: bool) -> ExitCode:
     source = examples() if agents is None else agents
     if not source.is_dir():
         raise UsageError(f"{source} is not a folder; name a folder of Agent manifests with --agents")
+    if len({tenant for tenant, _ in agents_in(source)}) < 2:
+        raise UsageError(
+            f"{source} must hold agents of two tenants, as examples/agents in the repository does"
+        )
     report = Report(talk() if as_json else data())
     try:
         with (
