@@ -6,15 +6,17 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
-from orchestrator.agents.runner import POLITE_FALLBACK, Runner
+from orchestrator.agents.runner import POLITE_FALLBACK, Runner, RunResult
 from shared.config import Settings
 from shared.contract import CompletionRequest, Problem
 from shared.reply import Reason
-from tests.support.pool import Exchange, StubPool, envelope
+from tests.support.pool import Exchange, StubPool, echo, envelope
 from tests.support.waiting import eventually
 
 
@@ -29,8 +31,19 @@ def request(timeout_s: float = 5.0) -> CompletionRequest:
     )
 
 
-def runner(url: str, token: str | None = None) -> Runner:
-    return Runner(Settings.model_validate({"llm_pool_url": url, "llm_pool_token": token}))
+@contextmanager
+def running(url: str, token: str | None = None) -> Iterator[Runner]:
+    made = Runner(Settings.model_validate({"llm_pool_url": url, "llm_pool_token": token}))
+    made.start()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+async def ask(url: str, timeout_s: float = 5.0) -> RunResult:
+    with running(url) as runner:
+        return await runner.run(request(timeout_s))
 
 
 def problem(status: int, code: str) -> Callable[[StubPool, Exchange], None]:
@@ -83,20 +96,20 @@ FAILURES = {
 @pytest.mark.parametrize("name", FAILURES)
 async def test_a_failure_becomes_the_polite_sentence(name: str, stub_pool: StubPool) -> None:
     stub_pool.answer, reason = FAILURES[name]
-    result = await runner(stub_pool.url).run(request())
+    result = await ask(stub_pool.url)
     assert (result.text, result.envelope, result.reason) == (POLITE_FALLBACK, None, reason)
 
 
 async def test_an_absent_pool_becomes_the_polite_sentence() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        result = await runner(f"http://127.0.0.1:{unused.getsockname()[1]}").run(request())
+        result = await ask(f"http://127.0.0.1:{unused.getsockname()[1]}")
     assert (result.text, result.reason) == (POLITE_FALLBACK, Reason.POOL_UNREACHABLE)
 
 
 @pytest.mark.parametrize("url", ["http://no-such-host.invalid:8004", "nonsense", "http://[::1"])
 async def test_a_wrong_address_becomes_the_polite_sentence(url: str) -> None:
-    result = await runner(url).run(request())
+    result = await ask(url)
     assert result.text == POLITE_FALLBACK
     assert result.reason in (Reason.POOL_UNREACHABLE, Reason.INTERNAL_ERROR)
 
@@ -107,7 +120,7 @@ async def test_a_hang_becomes_the_polite_sentence_in_time(
     monkeypatch.setattr("orchestrator.agents.runner.GRACE_S", 0.1)
     stub_pool.gate.clear()
     started = time.monotonic()
-    result = await runner(stub_pool.url).run(request(timeout_s=0.3))
+    result = await ask(stub_pool.url, timeout_s=0.3)
     assert (result.text, result.reason) == (POLITE_FALLBACK, Reason.DEADLINE_EXCEEDED)
     assert time.monotonic() - started < 5
 
@@ -125,28 +138,49 @@ async def test_a_drip_becomes_the_polite_sentence_in_time(
             time.sleep(0.05)
 
     stub_pool.answer = drip
-    result = await runner(stub_pool.url).run(request(timeout_s=0.4))
+    result = await ask(stub_pool.url, timeout_s=0.4)
     ended.set()
     assert (result.text, result.reason) == (POLITE_FALLBACK, Reason.DEADLINE_EXCEEDED)
 
 
+async def test_a_kept_connection_that_was_closed_is_no_failure(stub_pool: StubPool) -> None:
+    def close_instead(pool: StubPool, exchange: Exchange) -> None:
+        pool.answer = echo
+        exchange.handler.close_connection = True
+
+    with running(stub_pool.url) as runner:
+        assert (await runner.run(request())).reason is None
+        stub_pool.answer = close_instead
+        assert (await runner.run(request())).reason is None
+    assert len(stub_pool.requests) == 3
+
+
 async def test_a_cancelled_task_is_not_an_apology(stub_pool: StubPool) -> None:
     stub_pool.gate.clear()
-    task = asyncio.create_task(runner(stub_pool.url).run(request()))
-    await asyncio.to_thread(eventually, lambda: stub_pool.waiting)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    with running(stub_pool.url) as runner:
+        task = asyncio.create_task(runner.run(request()))
+        await asyncio.to_thread(eventually, lambda: stub_pool.waiting)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+def test_tasks_with_loops_of_their_own_share_connections(stub_pool: StubPool) -> None:
+    with running(stub_pool.url) as runner, ThreadPoolExecutor(8) as threads:
+        results = threads.map(lambda _: asyncio.run(runner.run(request())), range(64))
+        assert {result.reason for result in results} == {None}
+    assert len(stub_pool.requests) == 64
+    assert len(stub_pool.ports) <= 8
 
 
 async def test_the_token_is_sent_and_hidden(stub_pool: StubPool) -> None:
-    asking = runner(stub_pool.url, token="canary-token")
-    result = await asking.run(request())
+    with running(stub_pool.url, token="canary-token") as runner:
+        result = await runner.run(request())
+        assert "canary-token" not in repr(runner)
     assert result.reason is None
     assert stub_pool.headers[0]["authorization"] == "Bearer canary-token"
-    assert "canary-token" not in repr(asking)
 
 
 async def test_a_null_character_cannot_reach_the_database(stub_pool: StubPool) -> None:
     stub_pool.answer = lambda _, exchange: exchange.send(200, json.dumps(envelope("a\x00b")).encode())
-    assert (await runner(stub_pool.url).run(request())).text == "ab"
+    assert (await ask(stub_pool.url)).text == "ab"

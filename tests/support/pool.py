@@ -70,6 +70,7 @@ class StubPool:
     gate: threading.Event = field(default_factory=threading.Event)
     waiting: int = 0
     headers: list[dict[str, str]] = field(default_factory=list)
+    ports: set[int] = field(default_factory=set)
 
     @property
     def url(self) -> str:
@@ -92,6 +93,7 @@ def stub_pool() -> Iterator[StubPool]:
             exchange = Exchange(self, body)
             pool.requests.append(exchange.request)
             pool.headers.append({name.lower(): value for name, value in self.headers.items()})
+            pool.ports.add(self.client_address[1])
             pool.waiting += 1
             pool.gate.wait(60)
             pool.waiting -= 1

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, Row, bindparam, func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Engine, Row, bindparam, func, select, text
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from orchestrator.errors import MessageConflictError
@@ -103,10 +103,20 @@ _CLAIM = text(
             where e.tenant_id = m.tenant_id and e.thread_id = m.thread_id
               and e.seq < m.seq and e.status = 'received')
     returning m.attempt, m.deaths, m.seq,
-              extract(epoch from now() - m.received_at)::float8 as queue_seconds
+              extract(epoch from now() - m.received_at)::float8 as queue_seconds,
+              (select json_agg(json_build_array(h.text, h.reply, h.status) order by h.seq)
+                 from (select e.seq, e.text, e.reply, e.status from messages e
+                        where e.tenant_id = m.tenant_id and e.thread_id = m.thread_id
+                          and e.agent = m.agent and e.seq < m.seq
+                          and e.status in ('answered', 'apologised')
+                        order by e.seq desc limit :turns) h) as history
     """
 )
-"""Takes a message that is unfinished, nobody's or a silent worker's, and first in its thread."""
+"""Takes a message that is unfinished, nobody's or a silent worker's, and first in its thread.
+
+The history comes along: everything a message needs from PostgreSQL before it is answered is one
+statement. It is an alias `e` of one table throughout: earlier messages of the thread.
+"""
 
 
 def claim(
@@ -133,7 +143,7 @@ def claim(
             attempt=claimed.attempt,
             deaths=claimed.deaths,
             queue_seconds=claimed.queue_seconds,
-            history=_history(session, message, claimed.seq),
+            history=_history(claimed.history or []),
         )
 
 
@@ -145,6 +155,7 @@ def _try_claim(session: Session, message: KonstructMessage, owner: str, lease_s:
             "lease_s": lease_s,
             "tenant_id": message.tenant_id,
             "message_id": message.message_id,
+            "turns": HISTORY_TURNS,
         },
     ).one_or_none()
 
@@ -170,37 +181,38 @@ def _why_not(session: Session, message: KonstructMessage) -> Busy | Reply:
     return Busy("another worker holds it", 0)
 
 
-_HISTORY = (
-    select(messages.c.text, messages.c.reply, messages.c.status)
-    .where(
-        messages.c.tenant_id == bindparam("tenant_id"),
-        messages.c.thread_id == bindparam("thread_id"),
-        messages.c.agent == bindparam("agent"),
-        messages.c.seq < bindparam("seq"),
-        messages.c.status.in_([MessageStatus.ANSWERED, MessageStatus.APOLOGISED]),
-    )
-    .order_by(messages.c.seq.desc())
-    .limit(HISTORY_TURNS)
-)
-
-
-def _history(session: Session, message: KonstructMessage, seq: int) -> tuple[ChatMessage, ...]:
-    """Read the turns before `seq`. What was apologised for keeps the question, not the apology."""
-    rows = session.execute(
-        _HISTORY,
-        {
-            "tenant_id": message.tenant_id,
-            "thread_id": message.thread_id,
-            "agent": message.agent,
-            "seq": seq,
-        },
-    ).all()
+def _history(rows: list[tuple[str, str, str]]) -> tuple[ChatMessage, ...]:
+    """Turn (text, reply, status) rows into turns. What was apologised for keeps the question only."""
     turns: list[ChatMessage] = []
-    for row in reversed(rows):
-        turns.append(ChatMessage(role="user", content=row.text))
-        if row.status == MessageStatus.ANSWERED:
-            turns.append(ChatMessage(role="assistant", content=row.reply))
+    for said, reply, status in rows:
+        turns.append(ChatMessage(role="user", content=said))
+        if status == MessageStatus.ANSWERED:
+            turns.append(ChatMessage(role="assistant", content=reply))
     return tuple(turns)
+
+
+_STILL_HELD = """
+     where tenant_id = :tenant_id and message_id = :message_id and status = 'received'
+       and owner = :owner and attempt = :attempt
+"""
+"""The fence: true for the newest claim on an unfinished message, and for no other."""
+
+_RECORD = text(
+    f"""
+    update messages
+       set status = :status, finished_at = now(), owner = null, lease_expires_at = null,
+           reply = :text, reason = :reason, revision = :revision,
+           requested_group = :requested_group, served_group = :served_group, model = :model,
+           degraded = :degraded, fallback_reason = :fallback_reason,
+           prompt_tokens = :prompt_tokens, completion_tokens = :completion_tokens,
+           cost_usd = :cost_usd, pool_latency_ms = :pool_latency_ms, pool_attempts = :pool_attempts,
+           prompt_sha256 = :prompt_sha256, transparency_clause = :transparency_clause
+    {_STILL_HELD}
+    returning seq
+    """  # noqa: S608 - constants of this module
+).bindparams(bindparam("pool_attempts", type_=JSONB(none_as_null=True)))
+
+_RELEASE = text(f"update messages set owner = null, lease_expires_at = null {_STILL_HELD}")  # noqa: S608 - as above
 
 
 def record_reply(
@@ -210,53 +222,33 @@ def record_reply(
 
     Returns False when it is not: another worker has taken over, and its reply counts.
     """
-    values: dict[str, Any] = {
-        "status": reply.status,
-        "finished_at": func.now(),
-        "owner": None,
-        "lease_expires_at": None,
-        "reply": reply.text,
-        **reply.model_dump(
-            include={
-                "reason",
-                "revision",
-                "requested_group",
-                "served_group",
-                "model",
-                "degraded",
-                "fallback_reason",
-                "prompt_sha256",
-                "transparency_clause",
-            }
-        ),
+    usage = reply.usage
+    values = {
+        **reply.model_dump(exclude={"usage", "thread_id", "agent"}),
+        "prompt_tokens": usage.prompt_tokens if usage else None,
+        "completion_tokens": usage.completion_tokens if usage else None,
+        "cost_usd": envelope.cost_usd if envelope else None,
+        "pool_latency_ms": envelope.latency_ms if envelope else None,
+        "pool_attempts": [a.model_dump(mode="json") for a in envelope.attempts] if envelope else None,
+        "owner": held.owner,
+        "attempt": held.attempt,
     }
-    if reply.usage is not None:
-        values |= reply.usage.model_dump()
-    if envelope is not None:
-        values |= {
-            "cost_usd": envelope.cost_usd,
-            "pool_latency_ms": envelope.latency_ms,
-            "pool_attempts": [attempt.model_dump(mode="json") for attempt in envelope.attempts],
-        }
     with get_session(on) as session:
-        recorded = session.execute(_held(reply.tenant_id, held).values(values).returning(messages.c.seq))
-        return recorded.one_or_none() is not None
+        return session.execute(_RECORD, values).one_or_none() is not None
 
 
 def release(tenant_id: str, held: Claim, *, on: Engine | None = None) -> None:
     """Give a claim up, so that another worker can take the message at once."""
     with get_session(on) as session:
-        session.execute(_held(tenant_id, held).values(owner=None, lease_expires_at=None))
-
-
-def _held(tenant_id: str, held: Claim) -> Any:
-    return update(messages).where(
-        messages.c.tenant_id == tenant_id,
-        messages.c.message_id == held.message_id,
-        messages.c.status == MessageStatus.RECEIVED,
-        messages.c.owner == held.owner,
-        messages.c.attempt == held.attempt,
-    )
+        session.execute(
+            _RELEASE,
+            {
+                "tenant_id": tenant_id,
+                "message_id": held.message_id,
+                "owner": held.owner,
+                "attempt": held.attempt,
+            },
+        )
 
 
 def find_reply(tenant_id: str, message_id: str, *, on: Engine | None = None) -> Reply | None:

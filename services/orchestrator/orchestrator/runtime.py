@@ -86,6 +86,7 @@ class Runtime:
         """Load the agents and begin to follow them; begin to extend leases."""
         refuse_unsafe_role(self.engine)
         self.source.start()
+        self.runner.start()
         self.metrics.follow(agents=lambda: len(self.catalog.agents), connected=self.source.healthy)
         self.metrics.in_flight.set_function(lambda: len(self.running))
         self.heartbeat.start()
@@ -94,6 +95,7 @@ class Runtime:
         """End the threads and close the connections."""
         self.source.stop()
         self.heartbeat.stop()
+        self.runner.close()
         self.engine.dispose()
         self.system_engine.dispose()
 
