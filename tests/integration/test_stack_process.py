@@ -17,6 +17,7 @@ from konstruct_cli.stack.process import (
     PortTakenError,
     StackError,
     claim_port,
+    unprivileged_account,
 )
 from tests.support.stack_lifeline import Lifeline, free, wait_free
 
@@ -104,6 +105,24 @@ def test_children_do_not_get_ctrl_c_from_the_terminal(tmp_path: Path) -> None:
     with python("import time; print('up', flush=True); time.sleep(1000)", tmp_path) as process:
         process.wait_ready(lambda: says(process, "up"), deadline_s=20)
         assert os.getsid(process.pid) == process.pid != os.getsid(0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
+def test_a_child_that_may_not_be_root_reaches_root_s_folders_and_gets_no_more(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "file").write_text("within reach")
+    (closed / "file").chmod(0o600)
+    code = (
+        f"import os; path = {str(closed / 'file')!r};"
+        "print(os.getuid(), os.access(path, os.R_OK), open(path).read(), flush=True);"
+        "os.setuid(0)"
+    )
+    process = python(code, tmp_path, account=unprivileged_account())
+    process.start()
+    with pytest.raises(StackError, match=r"65534 True within reach\n(?s:.*)PermissionError"):
+        process.wait(20)
+    process.stop()
 
 
 def test_a_taken_port_is_refused_with_what_to_do() -> None:
