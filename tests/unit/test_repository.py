@@ -144,3 +144,13 @@ def test_every_adr_has_its_parts() -> None:
     for path in adrs:
         headings = re.findall(r"^## (\w+)", path.read_text(), re.MULTILINE)
         assert headings == ["Status", "Context", "Decision", "Consequences"], path.name
+
+
+def test_links_and_file_names_in_the_documentation_are_there() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    for page in pages:
+        text = page.read_text()
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for name in re.findall(r"`((?:services|migrations|examples)/[\w./-]+)`", text):
+            assert (ROOT / name).exists(), f"{page.name}: {name}"
