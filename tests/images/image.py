@@ -96,6 +96,7 @@ class Image:
             )
         command = [engine, "run", "--rm", "--name", f"konstruct-test-{secrets.token_hex(4)}"]
         command += ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--network", "host"]
+        command += ["--pull", "never", "--no-healthcheck"]  # the tests run the check themselves
         command += ["--security-opt", "no-new-privileges", "--entrypoint", program[0]]
         for variable, value in (environment or {}).items():
             command += ["--env", f"{variable}={value}"]
