@@ -113,6 +113,14 @@ async def test_reply_without_usage_is_still_a_reply(world: World) -> None:
     assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (0, 0)
 
 
+async def test_redirects_are_not_followed(world: World) -> None:
+    # A redirect would take the key, and the conversation, to a host that nobody configured.
+    for code in (301, 302, 307, 308):
+        world.anthropic.script.append(status(code, location=f"{world.ollama.root}/api/chat"))
+        assert (await world.pool.reply("quality")).attempts[-1].deployment == OPENAI
+    assert world.ollama.count == 0
+
+
 async def test_unknown_group_and_unknown_path_are_404(world: World) -> None:
     unknown = await world.pool.problem("qality")
     assert (unknown.status, unknown.code) == (404, ProblemCode.UNKNOWN_GROUP)
