@@ -156,8 +156,9 @@ class PoolRouter:
             for key, spec in specs.items()
         ]
         for spec in specs.values():
-            # An unknown model would make the Router ask an Ollama server about it, at length.
-            litellm.model_cost.setdefault(spec.params["model"], {"mode": "chat"})
+            if spec.params["model"].startswith("ollama"):
+                # Unlisted, it would make the Router ask an Ollama server about it, at length.
+                litellm.model_cost.setdefault(spec.params["model"], {"mode": "chat"})
         usable = {spec.group for spec in specs.values()}
         try:
             return litellm.Router(
