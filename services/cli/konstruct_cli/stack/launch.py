@@ -74,14 +74,20 @@ def _become(uid: int, gid: int) -> None:
     PostgreSQL refuses to run as root, while a checkout, a virtual environment and temporary folders made
     by root are often closed to everybody else: the one capability that opens files stays.
     """
-    libc = _libc()
-    libc.prctl(_PR_SET_SECUREBITS, _NO_SETUID_FIXUP, 0, 0, 0)
+    if sys.platform == "linux":
+        _libc().prctl(_PR_SET_SECUREBITS, _NO_SETUID_FIXUP, 0, 0, 0)
     try:
         os.setgroups([])
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
+        os.setregid(gid, gid)
+        os.setreuid(uid, uid)
     except OSError as error:
         sys.exit(f"cannot become user {uid} ({error.strerror}): run this as an ordinary user, not as root")
+    if sys.platform == "linux":
+        _keep_one_capability(uid)
+
+
+def _keep_one_capability(uid: int) -> None:
+    libc = _libc()
     mask = 1 << _CAP_DAC_OVERRIDE
     header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
     kept = (_CapabilityData * 2)(_CapabilityData(mask, mask, mask))

@@ -44,6 +44,15 @@ def weights() -> Path | None:
     return None if spec is None or spec.origin is None else Path(spec.origin).with_name(_WEIGHTS)
 
 
+def threads() -> int:
+    """Return how many threads the model computes on: half of the cores, at most four.
+
+    Its threads wait for each other at every token, so one that shares its core with the rest of the stack
+    holds up all of them: on two busy cores two threads took up to ten times as long as one.
+    """
+    return min(4, max(1, (os.cpu_count() or 1) // 2))
+
+
 def main(port: int) -> None:
     """Serve the model on `port` until SIGTERM or SIGINT."""
     ending = {signal.SIGTERM, signal.SIGINT}
@@ -64,7 +73,7 @@ def main(port: int) -> None:
     parameters.n_predict = REPLY_TOKENS
     parameters.sampling.temp = TEMPERATURE
     parameters.sampling.penalty_repeat = REPEAT_PENALTY
-    parameters.cpuparams.n_threads = os.cpu_count() or 1
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads()
     parameters.ui = False
     server = xllamacpp.Server(parameters)
     signal.sigwait(ending)
