@@ -46,7 +46,7 @@ lint: setup ## Check style, types, imports
 bench: setup ## Measure, each figure beside what one would use instead; results go to bench/results
 	@$(BIN)/python -m bench
 
-images: setup ## Build the container images, with Docker, podman or buildah
+images: ## Build the container images, with Docker, podman or buildah
 	@images/build
 
 e2e: setup ## Test on a real cluster (comes with the Helm chart)

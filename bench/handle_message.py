@@ -13,12 +13,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import psutil
 import psycopg
 
-from bench.result import Result
+from bench.result import Row, write
 from konstruct_cli.stack.postgres import Postgres
 from konstruct_cli.stack.process import ManagedProcess
 from konstruct_cli.stack.redis import Redis
@@ -28,9 +30,21 @@ from shared.contract import CompletionResponse
 from shared.migrate import Login, ensure_logins, migrate
 from shared.models import KonstructMessage
 
-TASKS = 1500
+NOOP = "bench.noop"
+TASKS = 1000
 ROUNDS = 5
+WARM_UP = 200
+TARGET = 0.5
 DEADLINE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One round of one side."""
+
+    per_second: float
+    cpu_ms: float
+
 
 _ENVELOPE = CompletionResponse.model_validate(
     {
@@ -67,41 +81,56 @@ def wait(ready: Callable[[], bool], what: str) -> None:
         time.sleep(0.005)
 
 
-def run(tasks: int = TASKS, rounds: int = ROUNDS) -> Result:
-    """Measure both sides and return tasks per second."""
+def measure(tasks: int = TASKS, rounds: int = ROUNDS) -> dict[str, list[Sample]]:
+    """Measure both sides in turn."""
+    samples: dict[str, list[Sample]] = {NOOP: [], TASK_NAME: []}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="konstruct-bench-")))
         folder.chmod(0o711)
-        environment = _start(stack, folder)
+        environment = start_parts(stack, folder)
         os.environ.update({k: v for k, v in environment.items() if k.startswith("KONSTRUCT_")})
         worker = ManagedProcess(
             "worker", [sys.executable, "-m", "bench.worker"], log=folder / "worker.log", env=environment
         )
         stack.enter_context(worker)
         worker.wait_ready(lambda: "ready." in worker.log.read_text(), 60)
-        _round("bench.noop", 200)
-        _round(TASK_NAME, 200)
-        noop, handled = [], []
+        for task in samples:
+            _round(task, WARM_UP, worker)
         for _ in range(rounds):
-            noop.append(_round("bench.noop", tasks))
-            handled.append(_round(TASK_NAME, tasks))
+            for task, found in samples.items():
+                found.append(_round(task, tasks, worker))
         with psycopg.connect(environment["BENCH_SUPERUSER_URL"]) as connection:
             row = connection.execute("select count(*) from messages where status = 'answered'").fetchone()
-        assert row == (200 + tasks * rounds,), row
+        assert row == (WARM_UP + tasks * rounds,), row
         app.close()
-    ours, theirs = statistics.median(handled), statistics.median(noop)
-    return Result(
-        name="handle_message",
-        unit="tasks/s, one worker, 32 threads, median",
-        sides={"handle_message": ours, "no-op task": theirs},
-        ratio=ours / theirs,
-        target="at least 0.5 of the no-op's rate",
-        met=ours / theirs >= 0.5,
-        detail={"handle_message": handled, "no-op task": noop, "tasks": tasks},
+    return samples
+
+
+def main() -> None:
+    """Measure, print and write the table."""
+    samples = measure()
+    rows = [
+        Row(
+            name,
+            {
+                "tasks/s": statistics.median(sample.per_second for sample in samples[task]),
+                "worker CPU ms": statistics.median(sample.cpu_ms for sample in samples[task]),
+            },
+        )
+        for name, task in (("no-op task", NOOP), ("handle_message", TASK_NAME))
+    ]
+    noop, handled = (row.figures for row in rows)
+    ratio = handled["tasks/s"] / noop["tasks/s"]
+    by_cpu = noop["worker CPU ms"] / handled["worker CPU ms"]
+    target = "met" if ratio >= TARGET else "missed"
+    notes = [f"ratio {ratio:.2f} of the no-op's rate (by worker CPU {by_cpu:.2f}); target {TARGET}: {target}"]
+    title = (
+        f"handle_message beside a no-op task, one worker, 32 threads, median of {ROUNDS} rounds of {TASKS}"
     )
+    write("handle_message", title, rows, notes, samples={k: list(map(asdict, v)) for k, v in samples.items()})
 
 
-def _start(stack: ExitStack, folder: Path) -> dict[str, str]:
+def start_parts(stack: ExitStack, folder: Path) -> dict[str, str]:
     """Start PostgreSQL, Redis and the stub; return the worker's environment."""
     postgres = stack.enter_context(Postgres(folder / "postgres", durable=True))
     redis = stack.enter_context(Redis(folder / "redis"))
@@ -132,9 +161,9 @@ def _start(stack: ExitStack, folder: Path) -> dict[str, str]:
     }
 
 
-def _round(task: str, count: int) -> float:
-    """Let the worker do `count` tasks and return how many it did a second."""
-    broker: Any = app.backend.client
+def _round(task: str, count: int, worker: ManagedProcess) -> Sample:
+    """Let the worker do `count` tasks."""
+    broker: Any = cast(Any, app.backend).client
     _consume(on=False)
     for _ in range(count):
         message = KonstructMessage(
@@ -145,10 +174,16 @@ def _round(task: str, count: int) -> float:
         else:
             app.send_task(task, args=(message.model_dump(mode="json"),))
     assert broker.llen(QUEUE) == count
-    started = time.monotonic()
+    before, started = _cpu_s(worker), time.monotonic()
     _consume(on=True)
     wait(lambda: broker.llen(QUEUE) == 0 and broker.hlen("unacked") == 0, f"{count} of {task}")
-    return count / (time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return Sample(count / seconds, (_cpu_s(worker) - before) / count * 1000)
+
+
+def _cpu_s(process: ManagedProcess) -> float:
+    times = psutil.Process(process.pid).cpu_times()
+    return times.user + times.system
 
 
 def _consume(*, on: bool) -> None:
@@ -158,4 +193,4 @@ def _consume(*, on: bool) -> None:
 
 
 if __name__ == "__main__":
-    print(run().table())
+    main()
