@@ -162,9 +162,9 @@ class Cell:
 def broker_url(redis_server: Redis) -> Iterator[str]:
     """Make this process a sender to the session's Redis; each test finds it empty."""
     url = redis_server.url()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KONSTRUCT_REDIS_URL", url)
-        yield url
+    # Set, not read from the environment: another test may have used the application before.
+    app.conf.update(broker_url=url, result_backend=url)
+    yield url
     app.close()
 
 
