@@ -158,12 +158,20 @@ class Cell:
         return "".join(worker.log.read_text() for worker in self.workers)
 
 
+def use_broker(url: str) -> None:
+    """Make this process a sender to another broker: Celery keeps its connections otherwise."""
+    app.close()
+    vars(app).pop("amqp", None)
+    app._backend_cache = None  # type: ignore[attr-defined]
+    vars(app._local).pop("backend", None)  # type: ignore[attr-defined]
+    app.conf.update(broker_url=url, result_backend=url)
+
+
 @pytest.fixture(scope="session")
 def broker_url(redis_server: Redis) -> Iterator[str]:
     """Make this process a sender to the session's Redis; each test finds it empty."""
     url = redis_server.url()
-    # Set, not read from the environment: another test may have used the application before.
-    app.conf.update(broker_url=url, result_backend=url)
+    use_broker(url)
     yield url
     app.close()
 

@@ -1,0 +1,111 @@
+"""PostgreSQL or Redis away: nobody is apologised to, nothing is lost, work goes on when they return."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from konstruct_cli.stack.postgres import Postgres
+from konstruct_cli.stack.redis import Redis
+from orchestrator.errors import QueueUnavailableError, StoreUnavailableError
+from orchestrator.sending import submit
+from shared.migrate import ensure_logins, migrate
+from shared.reply import MessageStatus
+from tests.support.database import SERVICE, SYSTEM, Database
+from tests.support.pool import StubPool
+from tests.support.waiting import eventually
+from tests.support.worker import Cell, use_broker, write_agent
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[Postgres]:
+    with Postgres(tmp_path / "postgres", durable=False) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    with Redis(tmp_path / "redis", appendonly=True) as server:
+        yield server
+
+
+@pytest.fixture
+def own_cell(
+    postgres: Postgres, redis: Redis, broker_url: str, stub_pool: StubPool, tmp_path: Path
+) -> Iterator[Cell]:
+    """Set up a cell whose servers may be stopped: no other test uses them."""
+    owner_url = postgres.create_database("konstruct")
+    migrate(owner_url)
+    ensure_logins(owner_url, service=SERVICE, system=SYSTEM)
+    database = Database(
+        name="konstruct",
+        superuser_url=owner_url,
+        owner_url=owner_url,
+        service_url=postgres.url("konstruct", *SERVICE),
+        system_url=postgres.url("konstruct", *SYSTEM),
+    )
+    agents = tmp_path / "agents"
+    agents.mkdir()
+    write_agent(agents, "acme", "ada")
+    use_broker(redis.url())
+    made = Cell(database, redis.url(), stub_pool, agents, tmp_path)
+    with made.on_end:
+        yield made
+    use_broker(broker_url)
+
+
+def restarted(server: Postgres) -> Postgres:
+    return Postgres(server.data_dir, server.port, password=server.password, durable=False)
+
+
+def test_postgresql_away(own_cell: Cell, postgres: Postgres) -> None:
+    cell = own_cell
+    cell.start_worker()
+    first, late = cell.message("before"), cell.message("meanwhile")
+    cell.submit(first)
+    assert cell.reply(first).status is MessageStatus.ANSWERED
+    postgres.stop()
+    with pytest.raises(StoreUnavailableError, match="submit it again later"):
+        submit(late, on=cell.engine)
+    cell.deliver(late.model_dump(mode="json"))
+    eventually(lambda: "cannot be claimed" in cell.logs(), what="a claim that failed")
+    with restarted(postgres):
+        assert cell.reply(late).status is MessageStatus.ANSWERED
+        assert cell.pool.seen() == ["before", "meanwhile"]
+        assert cell.workers[0].exit_code() is None
+        assert eventually(cell.settled)
+
+
+def test_postgresql_gone_while_a_model_answers(own_cell: Cell, postgres: Postgres) -> None:
+    cell = own_cell
+    cell.start_worker()
+    cell.pool.gate.clear()
+    message = cell.message("hello")
+    cell.submit(message)
+    eventually(lambda: cell.pool.waiting == 1, what="the worker asking the pool")
+    postgres.stop()
+    cell.pool.gate.set()
+    eventually(lambda: "cannot be recorded" in cell.logs(), what="a reply that could not be recorded")
+    with restarted(postgres):
+        assert cell.reply(message).status is MessageStatus.ANSWERED
+        with psycopg.connect(cell.database.superuser_url) as connection:
+            assert connection.execute("select count(*) from messages").fetchone() == (1,)
+
+
+def test_redis_away(own_cell: Cell, redis: Redis) -> None:
+    cell = own_cell
+    cell.start_worker()
+    first, late = cell.message("before"), cell.message("meanwhile")
+    cell.submit(first)
+    assert cell.reply(first).status is MessageStatus.ANSWERED
+    redis.stop()
+    with pytest.raises(QueueUnavailableError, match="submit it again with the same id"):
+        submit(late, on=cell.engine)
+    assert cell.database.rows("select status from messages where text = 'meanwhile'") == [("received",)]
+    with Redis(redis.data_dir, redis.port, password=redis.password, appendonly=True):
+        cell.submit(late)
+        assert cell.reply(late).status is MessageStatus.ANSWERED
+        assert cell.workers[0].exit_code() is None
