@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from konstruct_cli.client import Connection
-from orchestrator.control import COMMAND, WorkerStatus, worker_status
+from orchestrator.control import WorkerStatus, worker_status
 from orchestrator.main import QUEUE, app
 from shared.config import ConfigurationError, Settings
 from shared.contract import GroupHealth, Health
@@ -163,22 +163,12 @@ def look_at_pool(settings: Settings) -> PoolStatus:
     )
 
 
-def look_at_workers(timeout_s: float = WORKER_TIMEOUT_S) -> list[WorkerStatus]:
-    """Ask the live workers; none when the queue cannot be reached."""
+def look_at_workers(timeout_s: float = WORKER_TIMEOUT_S, *, limit: int | None = None) -> list[WorkerStatus]:
+    """Ask the live workers, or the first `limit` to answer; none when the queue cannot be reached."""
     try:
-        return worker_status(app, timeout_s)
+        return worker_status(app, timeout_s, limit=limit)
     except (OperationalError, OSError):
         return []
-
-
-def first_worker(timeout_s: float) -> WorkerStatus | None:
-    """Return the first worker that answers, at once; None when none does within `timeout_s`."""
-    replies = app.control.broadcast(COMMAND, reply=True, timeout=timeout_s, limit=1) or []
-    for reply in replies:
-        for answer in reply.values():
-            if "worker" in answer:
-                return WorkerStatus.model_validate(answer)
-    return None
 
 
 def parse_metrics(text: str) -> list[Sample]:

@@ -101,12 +101,17 @@ def _konstruct_status(_state: Any) -> dict[str, Any]:
     ).model_dump(mode="json")
 
 
-def worker_status(app: Celery, timeout_s: float = 1.0) -> list[WorkerStatus]:
+def worker_status(app: Celery, timeout_s: float = 1.0, *, limit: int | None = None) -> list[WorkerStatus]:
     """Ask every live worker; those that answer within `timeout_s` seconds are returned, by name.
+
+    All of that time is waited, for the number of workers is not known; with `limit`, only until so many
+    have answered.
 
     Raises:
         kombu.exceptions.OperationalError: Redis cannot be reached.
     """
-    replies: list[dict[str, Any]] = app.control.broadcast(COMMAND, reply=True, timeout=timeout_s) or []
+    replies: list[dict[str, Any]] = (
+        app.control.broadcast(COMMAND, reply=True, timeout=timeout_s, limit=limit) or []
+    )
     answers = [answer for reply in replies for answer in reply.values() if "worker" in answer]
     return sorted((WorkerStatus.model_validate(answer) for answer in answers), key=lambda s: s.worker)

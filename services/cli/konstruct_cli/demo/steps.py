@@ -15,7 +15,7 @@ from konstruct_cli.client import Connection, ask, compose
 from konstruct_cli.commands.status import ratio
 from konstruct_cli.demo.manifests import agents_in, make_a_pirate
 from konstruct_cli.demo.report import Report, Step, StepFailedError
-from konstruct_cli.inspection import first_worker, look_at_pool
+from konstruct_cli.inspection import look_at_pool, look_at_workers
 from konstruct_cli.stack.local import LocalStack
 from konstruct_cli.stack.pool_config import providers_set
 from konstruct_cli.stack.state import StackInfo
@@ -73,9 +73,9 @@ class Demo:
         """Ask the worker about itself until its answer is the wanted one."""
         deadline = time.monotonic() + EFFECT_DEADLINE_S
         while time.monotonic() < deadline:
-            worker = first_worker(LOOK_S)
-            if worker is not None and wanted(worker):
-                return worker
+            for worker in look_at_workers(LOOK_S, limit=1):
+                if wanted(worker):
+                    return worker
             self.stack.check()
         raise StepFailedError(f"{what} within {EFFECT_DEADLINE_S:g} s")
 
