@@ -1,6 +1,6 @@
 """The pool's own cost, beside that of LiteLLM's proxy: both in one run, behind the same upstream.
 
-``python bench/llm_pool.py`` starts the upstream, the pool and the proxy, one worker each, all from the
+``python -m bench.llm_pool`` starts the upstream, the pool and the proxy, one worker each, all from the
 same LiteLLM configuration file, and loads them in turn at 1 and 32 concurrent requests. It prints
 requests per second and the milliseconds added to the upstream's own, and writes both to
 ``bench/results/llm_pool.{json,txt}``. The proxy is installed once, from its own hashed lock, into
@@ -13,34 +13,27 @@ import argparse
 import json
 import os
 import platform
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
-import venv
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
+
+from bench.llm_pool_servers import START_TIMEOUT_S, free_port, install_proxy, serving, wait_for
+
 HERE = Path(__file__).resolve().parent
 """This folder."""
-
-LOCK = HERE.parent / "requirements" / "bench-proxy.txt"
-"""What the proxy is installed from."""
 
 RESULTS = HERE / "results"
 """Where results are written."""
 
 CONCURRENCIES = (1, 32)
 """Requests under way at once."""
-
-START_TIMEOUT_S = 120.0
-"""Longest wait for a server to come up."""
 
 MODELS = {
     "openai": ("openai/gpt-4o", "/v1", "/v1/chat/completions"),
@@ -83,11 +76,25 @@ class Row:
     added_ms: float
     """`median_ms` above that of the upstream asked directly."""
 
+    cpu_ms: float
+    """Processor time of the server's process for an answer; hardly moved by what else the machine does."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server under load."""
+
+    port: int
+    """Its port on localhost."""
+
+    pid: int
+    """Its process, the only one: one worker each."""
+
 
 def measure(*, seconds: float, rounds: int, providers: tuple[str, ...] = tuple(MODELS)) -> list[Row]:
     """Measure both sides in turn, `rounds` times for `seconds` each."""
     proxy_python = install_proxy()
-    upstream_port, pool_port, proxy_port = _free_port(), _free_port(), _free_port()
+    upstream_port, pool_port, proxy_port = free_port(), free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "litellm.yaml"
         config.write_text(json.dumps(_config(upstream_port)), encoding="utf-8")  # JSON is YAML
@@ -97,39 +104,43 @@ def measure(*, seconds: float, rounds: int, providers: tuple[str, ...] = tuple(M
         }
         proxy = [str(proxy_python.parent / "litellm"), "--config", str(config), "--host", "127.0.0.1"]
         with (
-            _process([sys.executable, str(HERE / "llm_pool_upstream.py"), str(upstream_port)], {}),
-            _process([sys.executable, "-m", "llm_pool.main"], pool_env),
-            _process([*proxy, "--port", str(proxy_port), "--num_workers", "1"], {}),
+            serving(
+                [sys.executable, str(HERE / "llm_pool_upstream.py"), str(upstream_port)], {}
+            ) as upstream_pid,
+            serving([sys.executable, "-m", "llm_pool.main"], pool_env) as pool_pid,
+            serving([*proxy, "--port", str(proxy_port), "--num_workers", "1"], {}) as proxy_pid,
         ):
-            _wait_for(f"http://127.0.0.1:{pool_port}/readyz")
-            _wait_for(f"http://127.0.0.1:{proxy_port}/health/liveliness")
+            wait_for(f"http://127.0.0.1:{pool_port}/readyz")
+            wait_for(f"http://127.0.0.1:{proxy_port}/health/liveliness")
+            servers = {
+                "direct": Server(upstream_port, upstream_pid),
+                "konstruct": Server(pool_port, pool_pid),
+                "litellm-proxy": Server(proxy_port, proxy_pid),
+            }
             return [
                 row
                 for provider in providers
                 for concurrency in CONCURRENCIES
-                for row in _compare(
-                    provider, concurrency, (upstream_port, pool_port, proxy_port), seconds, rounds
-                )
+                for row in _compare(provider, concurrency, servers, seconds, rounds)
             ]
 
 
 def _compare(
-    provider: str, concurrency: int, ports: tuple[int, int, int], seconds: float, rounds: int
+    provider: str, concurrency: int, servers: dict[str, Server], seconds: float, rounds: int
 ) -> list[Row]:
-    upstream_port, pool_port, proxy_port = ports
     chat = json.dumps({"model": provider, "messages": MESSAGES})
     asked = json.dumps({"model": provider, "messages": MESSAGES, "tenant_id": "bench"})
     targets = {
-        "direct": (upstream_port, MODELS[provider][2], chat),
-        "konstruct": (pool_port, "/complete", asked),
-        "litellm-proxy": (proxy_port, "/v1/chat/completions", chat),
+        "direct": (MODELS[provider][2], chat),
+        "konstruct": ("/complete", asked),
+        "litellm-proxy": ("/v1/chat/completions", chat),
     }
-    for port, path, body in targets.values():
-        _first_request(port, path, body)
+    for side, (path, body) in targets.items():
+        _first_request(servers[side].port, path, body)
     seen: dict[str, list[dict[str, float]]] = {side: [] for side in targets}
     for _ in range(rounds):
-        for side, (port, path, body) in targets.items():
-            seen[side].append(_load(port, path, body, concurrency, seconds))
+        for side, (path, body) in targets.items():
+            seen[side].append(_load(servers[side], path, body, concurrency, seconds))
 
     def median(side: str, what: str) -> float:
         return statistics.median(run[what] for run in seen[side])
@@ -144,6 +155,7 @@ def _compare(
             median_ms=round(median(side, "median_ms"), 3),
             p99_ms=round(median(side, "p99_ms"), 3),
             added_ms=round(median(side, "median_ms") - direct_ms, 3),
+            cpu_ms=round(median(side, "cpu_ms"), 3),
         )
         for side in targets
     ]
@@ -158,39 +170,18 @@ def _first_request(port: int, path: str, body: str) -> None:
     opener.open(request, timeout=START_TIMEOUT_S).close()
 
 
-def _load(port: int, path: str, body: str, concurrency: int, seconds: float) -> dict[str, float]:
-    command = [sys.executable, str(HERE / "llm_pool_load.py"), str(port), path, body]
+def _load(server: Server, path: str, body: str, concurrency: int, seconds: float) -> dict[str, float]:
+    command = [sys.executable, str(HERE / "llm_pool_load.py"), str(server.port), path, body]
+    process = psutil.Process(server.pid)
+    before = process.cpu_times()
     done = subprocess.run(
         [*command, str(concurrency), str(seconds)], check=True, stdout=subprocess.PIPE, text=True
     )
+    after = process.cpu_times()
     seen: dict[str, float] = json.loads(done.stdout)
+    used = after.user + after.system - before.user - before.system
+    seen["cpu_ms"] = used / seen["served"] * 1000
     return seen
-
-
-def install_proxy() -> Path:
-    """Install LiteLLM's proxy into the cache if it is not there; return its Python."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "konstruct"
-    folder = cache / "bench-proxy"
-    python = folder / "bin" / "python"
-    mark = folder / "installed.lock"
-    if mark.is_file() and mark.read_bytes() == LOCK.read_bytes():
-        return python
-    print(f"installing LiteLLM's proxy into {folder}", file=sys.stderr)
-    venv.create(folder, with_pip=True, clear=True)
-    command = [
-        str(python),
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--require-hashes",
-        "-r",
-        str(LOCK),
-    ]
-    subprocess.run(command, check=True)
-    mark.write_bytes(LOCK.read_bytes())
-    return python
 
 
 def _config(upstream_port: int) -> dict[str, object]:
@@ -206,55 +197,13 @@ def _config(upstream_port: int) -> dict[str, object]:
     }
 
 
-@contextmanager
-def _process(command: list[str], extra: Mapping[str, str]) -> Iterator[None]:
-    keep = {name: value for name, value in os.environ.items() if not name.startswith("KONSTRUCT_")}
-    quiet = {
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-        "LITELLM_MODE": "PRODUCTION",
-        "LITELLM_LOG": "ERROR",
-        "NO_PROXY": "127.0.0.1",
-    }
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, env={**keep, **quiet, **extra}, stdout=log, stderr=log)
-        try:
-            yield
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
-
-
-def _wait_for(url: str) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    while True:
-        try:
-            opener.open(url, timeout=2).close()
-        except (urllib.error.URLError, OSError):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return
-
-
 def table(rows: list[Row]) -> str:
     """Format the rows for people, with how the sides compare."""
-    head = ("provider", "conc.", "side", "req/s", "median ms", "added ms", "p99 ms")
-    lines = ["{:<10} {:>5} {:<14} {:>8} {:>10} {:>9} {:>8}".format(*head)]
+    head = ("provider", "conc.", "side", "req/s", "median ms", "added ms", "p99 ms", "cpu ms")
+    lines = ["{:<10} {:>5} {:<14} {:>8} {:>10} {:>9} {:>8} {:>7}".format(*head)]
     lines.extend(
         f"{row.provider:<10} {row.concurrency:>5} {row.side:<14} {row.per_second:>8.1f} "
-        f"{row.median_ms:>10.3f} {row.added_ms:>9.3f} {row.p99_ms:>8.2f}"
+        f"{row.median_ms:>10.3f} {row.added_ms:>9.3f} {row.p99_ms:>8.2f} {row.cpu_ms:>7.2f}"
         for row in rows
     )
     lines.append("")
@@ -264,7 +213,8 @@ def table(rows: list[Row]) -> str:
         theirs = by_key[provider, concurrency, "litellm-proxy"]
         lines.append(
             f"{provider}, {concurrency} concurrent: {ours.per_second / theirs.per_second:.2f} times the "
-            f"requests per second, {ours.added_ms / theirs.added_ms:.2f} of the added latency"
+            f"requests per second, {ours.added_ms / theirs.added_ms:.2f} of the added latency, "
+            f"{ours.cpu_ms / theirs.cpu_ms:.2f} of the processor time"
         )
     return "\n".join(lines)
 
@@ -284,6 +234,7 @@ def main() -> None:
     document = {
         "python": platform.python_version(),
         "cpus": os.cpu_count(),
+        "load_average": os.getloadavg(),
         "seconds": arguments.seconds,
         "rounds": arguments.rounds,
         "rows": [asdict(row) for row in rows],
