@@ -184,7 +184,7 @@ class ProblemCode(StrEnum):
     """413: the body is over the limit."""
 
     INVALID_REQUEST = "invalid_request"
-    """422 (400 for a body that is no JSON): the request is malformed."""
+    """422 (400 for a body that is no JSON, 408 for one that does not arrive): the request is malformed."""
 
     OVERLOADED = "overloaded"
     """429: too many requests in flight; ``Retry-After`` says when to return."""
