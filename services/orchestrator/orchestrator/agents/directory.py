@@ -95,7 +95,6 @@ class DirectorySource:
             self._folder,
             watch_filter=None,
             debounce=DEBOUNCE_MS,
-            step=20,
             rust_timeout=RESCAN_MS,
             yield_on_timeout=True,
             stop_event=self._stop,
