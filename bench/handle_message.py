@@ -7,6 +7,7 @@ broker holds none. The two sides take turns, and each side's median is compared.
 from __future__ import annotations
 
 import os
+import socket
 import statistics
 import sys
 import tempfile
@@ -22,11 +23,10 @@ import psycopg
 
 from bench.result import Row, write
 from konstruct_cli.stack.postgres import Postgres
-from konstruct_cli.stack.process import ManagedProcess
+from konstruct_cli.stack.process import ManagedProcess, claim_port
 from konstruct_cli.stack.redis import Redis
 from orchestrator.main import QUEUE, TASK_NAME, app
 from orchestrator.sending import submit
-from shared.contract import CompletionResponse
 from shared.migrate import Login, ensure_logins, migrate
 from shared.models import KonstructMessage
 
@@ -45,21 +45,6 @@ class Sample:
     per_second: float
     cpu_ms: float
 
-
-_ENVELOPE = CompletionResponse.model_validate(
-    {
-        "content": "A reply of a usual length, as a model might write it to somebody who asked. " * 4,
-        "model": "stub-1",
-        "requested_group": "quality",
-        "served_group": "quality",
-        "degraded": False,
-        "fallback_reason": None,
-        "attempts": [{"deployment": "stub/stub-1", "group": "quality", "outcome": "ok", "ms": 1.0}],
-        "usage": {"prompt_tokens": 100, "completion_tokens": 80},
-        "cost_usd": 0.001,
-        "latency_ms": 1.0,
-    }
-)
 
 _AGENT = """
 apiVersion: v1
@@ -138,27 +123,29 @@ def start_parts(stack: ExitStack, folder: Path) -> dict[str, str]:
     migrate(owner)
     service, system = Login("app", "p1"), Login("sys", "p2")
     ensure_logins(owner, service=service, system=system)
-    (folder / "body.json").write_text(_ENVELOPE.model_dump_json())
     (folder / "agents").mkdir()
     (folder / "agents" / "ada.yaml").write_text(_AGENT)
-    port_file = folder / "port"
-    stub = ManagedProcess(
-        "stub",
-        [sys.executable, "-m", "bench.stub_upstream", str(port_file), str(folder / "body.json")],
-        log=folder / "stub.log",
+    port = claim_port("the upstream", None)
+    upstream = ManagedProcess(
+        "upstream", [sys.executable, "-m", "bench.upstream", str(port)], log=folder / "upstream.log"
     )
-    stack.enter_context(stub)
-    wait(port_file.exists, "the stub's start")
+    stack.enter_context(upstream)
+    wait(lambda: _listens(port), "the upstream's start")
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(Path(__file__).parents[1]),
         "KONSTRUCT_DATABASE_URL": postgres.url("konstruct", *service),
         "KONSTRUCT_SYSTEM_DATABASE_URL": postgres.url("konstruct", *system),
         "KONSTRUCT_REDIS_URL": redis.url(),
-        "KONSTRUCT_LLM_POOL_URL": f"http://127.0.0.1:{port_file.read_text()}",
+        "KONSTRUCT_LLM_POOL_URL": f"http://127.0.0.1:{port}",
         "KONSTRUCT_AGENTS_DIR": str(folder / "agents"),
         "BENCH_SUPERUSER_URL": owner,
     }
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _round(task: str, count: int, worker: ManagedProcess) -> Sample:

@@ -104,9 +104,7 @@ def measure(*, seconds: float, rounds: int, providers: tuple[str, ...] = tuple(M
         }
         proxy = [str(proxy_python.parent / "litellm"), "--config", str(config), "--host", "127.0.0.1"]
         with (
-            serving(
-                [sys.executable, str(HERE / "llm_pool_upstream.py"), str(upstream_port)], {}
-            ) as upstream_pid,
+            serving([sys.executable, str(HERE / "upstream.py"), str(upstream_port)], {}) as upstream_pid,
             serving([sys.executable, "-m", "llm_pool.main"], pool_env) as pool_pid,
             serving([*proxy, "--port", str(proxy_port), "--num_workers", "1"], {}) as proxy_pid,
         ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from shared.reply import MessageStatus, Reason
 
@@ -15,6 +15,7 @@ class WorkerMetrics:
     """Every metric of one worker, in a registry of its own, its series there from the start."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series each, which nobody reads
         self.registry = CollectorRegistry()
         self.messages = Counter(
             "konstruct_messages_total",

@@ -1,7 +1,7 @@
 """A model provider that costs almost nothing: what a benchmark puts behind the thing it measures.
 
-Speaks the Anthropic, OpenAI and Ollama protocols with one fixed answer each. Run as a process of its
-own: ``python bench/llm_pool_upstream.py PORT``.
+Speaks the Anthropic, OpenAI and Ollama protocols, and the llm-pool's own, with one fixed answer each. Run
+as a process of its own: ``python -m bench.upstream PORT``.
 """
 
 from __future__ import annotations
@@ -63,6 +63,26 @@ OLLAMA = _response(
 """The answer to ``/api/chat``."""
 
 
+POOL = _response(
+    {
+        "content": TEXT,
+        "model": "stub-1",
+        "requested_group": "quality",
+        "served_group": "quality",
+        "degraded": False,
+        "fallback_reason": None,
+        "attempts": [{"deployment": "stub/stub-1", "group": "quality", "outcome": "ok", "ms": 1.0}],
+        "usage": {"prompt_tokens": 120, "completion_tokens": 14},
+        "cost_usd": 0.001,
+        "latency_ms": 1.0,
+    }
+)
+"""The answer to ``/complete``."""
+
+BY_PATH = {b"/messages": ANTHROPIC, b"/api/chat": OLLAMA, b"/complete": POOL}
+"""Answers by the end of the path; any other path is OpenAI's."""
+
+
 class Upstream(asyncio.Protocol):
     """Answers each request on a connection as soon as its body is whole."""
 
@@ -85,10 +105,8 @@ class Upstream(asyncio.Protocol):
             path = head.split(b" ", 2)[1]
             self._buffer = self._buffer[whole:]
             assert self._transport is not None
-            if path.endswith(b"/messages"):
-                self._transport.write(ANTHROPIC)
-            else:
-                self._transport.write(OLLAMA if path.endswith(b"/api/chat") else OPENAI)
+            answers = (answer for ending, answer in BY_PATH.items() if path.endswith(ending))
+            self._transport.write(next(answers, OPENAI))
 
 
 async def serve(port: int) -> None:
