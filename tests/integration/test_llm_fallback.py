@@ -21,9 +21,15 @@ SHORT_COOLDOWN_S = 0.4
 """A cooldown that a test can wait out."""
 
 
+@pytest.fixture(params=[False, True], ids=["own calls", "LiteLLM's calls"])
+def through_litellm(request: pytest.FixtureRequest) -> bool:
+    """Run each test with both ways of sending: the rule is the pool's, whoever sends."""
+    return bool(request.param)
+
+
 @pytest.fixture
-async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    async with open_world(monkeypatch) as opened:
+async def world(monkeypatch: pytest.MonkeyPatch, *, through_litellm: bool) -> AsyncIterator[World]:
+    async with open_world(monkeypatch, through_litellm=through_litellm) as opened:
         yield opened
 
 
@@ -104,8 +110,12 @@ async def test_fast_asked_for_is_not_degraded(world: World) -> None:
     assert calls(world) == {ANTHROPIC: 0, OPENAI: 0, OLLAMA: 1}
 
 
-async def test_cooled_deployment_is_skipped_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with open_world(monkeypatch, llm_pool_cooldown_s=SHORT_COOLDOWN_S) as world:
+async def test_cooled_deployment_is_skipped_and_comes_back(
+    monkeypatch: pytest.MonkeyPatch, through_litellm: bool
+) -> None:
+    async with open_world(
+        monkeypatch, through_litellm=through_litellm, llm_pool_cooldown_s=SHORT_COOLDOWN_S
+    ) as world:
         world.anthropic.script.append(status(429))
         first = await world.pool.reply("quality")
         assert [a.outcome for a in first.attempts] == [FallbackReason.RATE_LIMITED, "ok"]
@@ -139,8 +149,12 @@ async def test_never_degraded_while_a_healthy_deployment_is_untried(world: World
     assert (world.openai.count, world.ollama.count) == (10, 0)
 
 
-async def test_hanging_provider_is_given_up_and_the_next_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with open_world(monkeypatch, llm_pool_attempt_timeout_s=0.2) as world:
+async def test_hanging_provider_is_given_up_and_the_next_asked(
+    monkeypatch: pytest.MonkeyPatch, through_litellm: bool
+) -> None:
+    async with open_world(
+        monkeypatch, through_litellm=through_litellm, llm_pool_attempt_timeout_s=0.2
+    ) as world:
         world.anthropic.default = hang()
         reply = await world.pool.reply("quality")
         assert [(a.deployment, a.outcome) for a in reply.attempts] == [
@@ -166,8 +180,10 @@ async def test_32_concurrent_requests_have_exactly_their_own_attempts(world: Wor
 # --- cooldowns ---
 
 
-async def test_retry_after_is_honoured_by_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with open_world(monkeypatch, llm_pool_cooldown_s=0.05) as world:
+async def test_retry_after_is_honoured_by_every_request(
+    monkeypatch: pytest.MonkeyPatch, through_litellm: bool
+) -> None:
+    async with open_world(monkeypatch, through_litellm=through_litellm, llm_pool_cooldown_s=0.05) as world:
         world.anthropic.default = status(429, retry_after="1")
         await world.pool.reply("quality")
         loop = asyncio.get_running_loop()
@@ -212,8 +228,12 @@ async def test_all_deployments_cooling_is_a_fallback_with_that_reason(world: Wor
 
 
 @pytest.mark.parametrize("act", [status(500), cut(), hang()])
-async def test_passing_failures_cool_after_those_allowed(monkeypatch: pytest.MonkeyPatch, act: Act) -> None:
-    async with open_world(monkeypatch, llm_pool_allowed_fails=2, llm_pool_attempt_timeout_s=0.2) as world:
+async def test_passing_failures_cool_after_those_allowed(
+    monkeypatch: pytest.MonkeyPatch, through_litellm: bool, act: Act
+) -> None:
+    async with open_world(
+        monkeypatch, through_litellm=through_litellm, llm_pool_allowed_fails=2, llm_pool_attempt_timeout_s=0.2
+    ) as world:
         world.anthropic.default = act
         for _ in range(6):
             await world.pool.reply("quality")

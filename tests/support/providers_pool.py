@@ -6,16 +6,19 @@ import asyncio
 import os
 import re
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import uvicorn
+import yaml
 from fastapi import FastAPI
 
 from llm_pool.main import PoolServer, create_app
@@ -111,8 +114,13 @@ def clean_environment(patch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def open_world(patch: pytest.MonkeyPatch, **settings: Any) -> AsyncIterator[World]:
-    """Start the three stubs and a pool with the default groups; `settings` by their field names."""
+async def open_world(
+    patch: pytest.MonkeyPatch, *, through_litellm: bool = False, **settings: Any
+) -> AsyncIterator[World]:
+    """Start the three stubs and a pool with the default groups; `settings` by their field names.
+
+    With `through_litellm` the same groups come from a file, and every call is LiteLLM's own.
+    """
     clean_environment(patch)
     async with AsyncExitStack() as stack:
         anthropic = await stack.enter_async_context(StubProvider("anthropic", "claude-sonnet-4-20250514"))
@@ -121,13 +129,37 @@ async def open_world(patch: pytest.MonkeyPatch, **settings: Any) -> AsyncIterato
         patch.setenv("ANTHROPIC_API_KEY", ANTHROPIC_KEY)
         patch.setenv("OPENAI_API_KEY", OPENAI_KEY)
         patch.setenv("OLLAMA_BASE_URL", ollama.root)
-        settings = {
-            "anthropic_base_url": anthropic.root,
-            "openai_base_url": f"{openai.root}/v1",
-            **settings,
-        }
+        if through_litellm:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            bases = {ANTHROPIC: anthropic.root, OPENAI: f"{openai.root}/v1", OLLAMA: ollama.root}
+            settings = {"llm_pool_config": _config_for_litellm(folder, bases), **settings}
+        else:
+            bases = {"anthropic_base_url": anthropic.root, "openai_base_url": f"{openai.root}/v1"}
+            settings = {**bases, **settings}
         pool = await stack.enter_async_context(running_pool(patch, **settings))
         yield World(anthropic, openai, ollama, pool)
+
+
+def _config_for_litellm(folder: Path, bases: dict[str, str]) -> Path:
+    """Write the default groups in LiteLLM's format, with a parameter that only LiteLLM understands."""
+    keys = {ANTHROPIC: "os.environ/ANTHROPIC_API_KEY", OPENAI: "os.environ/OPENAI_API_KEY"}
+    model_list = [
+        {
+            "model_name": "fast" if model == OLLAMA else "quality",
+            "litellm_params": {
+                "model": model,
+                "api_base": base,
+                "order": order,
+                "drop_params": True,
+                **({"api_key": keys[model]} if model in keys else {}),
+            },
+        }
+        for order, (model, base) in enumerate(bases.items(), start=1)
+    ]
+    path = folder / "litellm.yaml"
+    fallbacks = {"fallbacks": [{"quality": ["fast"]}]}
+    path.write_text(yaml.safe_dump({"model_list": model_list, "router_settings": fallbacks}))
+    return path
 
 
 @asynccontextmanager

@@ -26,7 +26,10 @@ os.environ.update(_SWITCHES)
 
 import litellm as _litellm  # noqa: E402
 from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER  # noqa: E402
+from litellm.llms.base_llm.chat.transformation import BaseLLMException  # noqa: E402
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler  # noqa: E402
+
+__all__ = ["PRICES", "BaseLLMException", "close_litellm", "litellm", "quiet_litellm"]
 
 litellm: Any = _litellm
 """The package; its types are too loose to check against."""

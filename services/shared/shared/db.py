@@ -29,7 +29,7 @@ from shared.rls import configure_rls_hook
 CONNECT_TIMEOUT_S = 5
 """Seconds until an attempt to connect is given up."""
 
-PING_AFTER_S = 0.2
+PING_AFTER_S = 0.05
 """Seconds of idleness after which a connection is asked whether it is alive."""
 
 STATEMENT_TIMEOUT_MS = 10_000

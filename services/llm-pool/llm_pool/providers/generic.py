@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from llm_pool.failures import AttemptError, reason_of, retry_after_of
-from llm_pool.litellm_setup import litellm
+from llm_pool.litellm_setup import BaseLLMException, litellm
 from llm_pool.pricing import PriceTag
 from llm_pool.providers.base import Prompt, Reply
 from shared.contract import FallbackReason, Usage
@@ -54,6 +54,7 @@ class GenericCaller:
         """
         self._session = session
         self._model = model
+        self._provider = provider
         self._price = price
         self._params = dict(params)
         self._supported = frozenset(
@@ -103,17 +104,27 @@ class GenericCaller:
             )
         return Reply(
             content=content,
-            model=answer.model or self._model,
+            # LiteLLM puts its own name of some providers before the model's.
+            model=(answer.model or self._model).removeprefix(f"{self._provider}/"),
             usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens),
             cost_usd=self._price.cost(prompt_tokens, completion_tokens),
         )
 
 
-def _translated(error: Exception) -> AttemptError:
+def _provider_error(error: BaseException) -> BaseException:
+    """Return what the provider said, where LiteLLM has no class for it and calls it a connection error."""
+    said: BaseException | None = error
+    while said is not None and not isinstance(said, BaseLLMException):
+        said = said.__cause__ or said.__context__
+    return said if isinstance(error, litellm.APIConnectionError) and said is not None else error
+
+
+def _translated(raised: Exception) -> AttemptError:
+    error = _provider_error(raised)
     status = getattr(error, "status_code", None)
     status = status if isinstance(status, int) else None
-    response = getattr(error, "response", None)
-    headers = getattr(error, "litellm_response_headers", None) or getattr(response, "headers", None) or {}
+    response = getattr(raised, "response", None)
+    headers = getattr(raised, "litellm_response_headers", None) or getattr(response, "headers", None) or {}
     retry_after = retry_after_of(headers)
     for kind, reason in _BY_TYPE:
         if isinstance(error, kind):
