@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,7 @@ async def test_each_failure_of_each_protocol_has_its_reason(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     # Cooldowns off, so that one world serves all kinds.
-    settings = {
+    settings: dict[str, Any] = {
         "llm_pool_allowed_fails": 1000,
         "llm_pool_attempt_timeout_s": 0.3,
         "llm_pool_cooldown_s": 0.001,

@@ -17,7 +17,7 @@ from tests.support.providers_pool import ANTHROPIC, OLLAMA, OPENAI, World, open_
 @pytest.fixture
 async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     # No cooldowns: every request walks the whole way, so that the sums can be foretold.
-    settings = {"llm_pool_allowed_fails": 10_000, "llm_pool_cooldown_s": 0.0001}
+    settings: dict[str, Any] = {"llm_pool_allowed_fails": 10_000, "llm_pool_cooldown_s": 0.0001}
     async with open_world(monkeypatch, **settings) as opened:
         yield opened
 

@@ -92,7 +92,11 @@ async def test_ollama_is_asked_in_its_own_protocol(world: World) -> None:
 
 
 async def test_models_can_be_overridden(monkeypatch: pytest.MonkeyPatch) -> None:
-    models = {"anthropic_model": "claude-next", "openai_model": "gpt-next", "ollama_model": "llama-next"}
+    models: dict[str, Any] = {
+        "anthropic_model": "claude-next",
+        "openai_model": "gpt-next",
+        "ollama_model": "llama-next",
+    }
     async with open_world(monkeypatch, **models) as world:
         health = await world.pool.health()
         assert health["quality"]["deployments"] == ["anthropic/claude-next", "openai/gpt-next"]
