@@ -50,7 +50,7 @@ def own_cell(
     agents = tmp_path / "agents"
     agents.mkdir()
     write_agent(agents, "acme", "ada")
-    use_broker(redis.url())
+    use_broker(redis.url(), results=False)
     made = Cell(database, redis.url(), stub_pool, agents, tmp_path)
     with made.on_end:
         yield made

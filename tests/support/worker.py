@@ -158,13 +158,16 @@ class Cell:
         return "".join(worker.log.read_text() for worker in self.workers)
 
 
-def use_broker(url: str) -> None:
-    """Make this process a sender to another broker: Celery keeps its connections otherwise."""
+def use_broker(url: str, *, results: bool = True) -> None:
+    """Make this process a sender to another broker: Celery keeps its connections otherwise.
+
+    Without `results` nothing here waits for results in Redis, whose end Celery would take badly.
+    """
     app.close()
     vars(app).pop("amqp", None)
     app._backend_cache = None  # type: ignore[attr-defined]
     vars(app._local).pop("backend", None)  # type: ignore[attr-defined]
-    app.conf.update(broker_url=url, result_backend=url)
+    app.conf.update(broker_url=url, result_backend=url if results else "disabled://")
 
 
 @pytest.fixture(scope="session")
