@@ -68,8 +68,6 @@ def _configuration() -> dict[str, Any]:
             "interval_max": 1.0,
         },
         "worker_hijack_root_logger": False,
-        "worker_enable_remote_control": True,
-        "task_store_eager_result": False,
     }
 
 
