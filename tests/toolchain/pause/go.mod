@@ -1,0 +1,3 @@
+module konstruct.dev/toolchain/pause
+
+go 1.26.0
