@@ -43,7 +43,7 @@ def with_table(page: str) -> str:
 
 def _default(field: FieldInfo) -> str:
     default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
-    if default is None:
+    if default in (None, ()):
         return "none"
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 

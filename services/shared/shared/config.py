@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from shared.names import DNS_LABEL
 
 PREFIX = "KONSTRUCT_"
 """Prefix of every variable."""
@@ -24,6 +26,16 @@ _SERVICE_LINK = re.compile(r"_(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_\d+_(TCP|
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 """A duration in seconds."""
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+    return value
+
+
+Names = Annotated[tuple[Annotated[str, Field(pattern=DNS_LABEL)], ...], BeforeValidator(_split)]
+"""Names, comma separated; repeated ones count once."""
 
 
 class ConfigurationError(Exception):
@@ -94,7 +106,7 @@ class Settings(BaseModel):
     """Redis: Celery's broker and result backend."""
 
     agents_dir: Path | None = None
-    """Folder of Agent manifests to serve (local use)."""
+    """Folder of Agent manifests to serve (local use); none: the Agents of the cluster."""
 
     worker_concurrency: Annotated[int, Field(ge=1, le=512)] = 32
     """Messages a worker answers at once (threads)."""
@@ -119,6 +131,32 @@ class Settings(BaseModel):
 
     reply_max_tokens: Annotated[int, Field(ge=1, le=65_536)] = 1024
     """Longest reply that is asked for, in tokens."""
+
+    # --- in a cluster: worker and operator ---
+    kubeconfig: Path | None = None
+    """Way to the Kubernetes API; none: the Pod's own ServiceAccount."""
+
+    watch_namespaces: Names = ()
+    """Namespaces whose Agents are served, comma separated; none: all namespaces."""
+
+    release: Annotated[str, Field(pattern=DNS_LABEL, max_length=63)] = "konstruct"
+    """Helm release that the process belongs to; an operator waits for the workers of its own."""
+
+    pod_name: str | None = None
+    """Name of the Pod; names the worker's Lease and the operator in the namespaces that it claims."""
+
+    pod_namespace: str | None = None
+    """Namespace of the Pod and of the workers' Leases."""
+
+    pod_uid: str | None = None
+    """UID of the Pod, which owns the worker's Lease; none: nobody owns it."""
+
+    worker_lease_s: Annotated[int, Field(ge=2, le=3600)] = 30
+    """Seconds without contact to the Kubernetes API after which a worker takes no new messages."""
+
+    # --- operator ---
+    operator_listen: str = "0.0.0.0:8006"
+    """Address and port of the operator's /metrics and /healthz."""
 
     # --- migrations ---
     migration_database_url: SecretStr | None = None

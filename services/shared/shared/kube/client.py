@@ -1,0 +1,254 @@
+"""A thin client of the Kubernetes API: plain objects in and out, the package's errors, explicit timeouts.
+
+Authentication and TLS are the ``kubernetes`` package's (``kubernetes.aio``); its typed models are left
+out, since an Agent has none and building one per event would cost more than the event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+
+from shared.kube.errors import KubeError, UnauthorizedError, UnreachableError, error_for
+
+Object = dict[str, Any]
+"""An object of the Kubernetes API, as its JSON."""
+
+PAGE = 500
+"""Objects in one page of a list."""
+
+REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=15, connect=5)
+"""Longest that a request other than a watch may take."""
+
+WATCH_SECONDS = 290
+"""Seconds after which the API server ends a watch; a new one goes on from there."""
+
+WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=90)
+"""A watch without a word for so long is dead: the API server sends a bookmark about once a minute."""
+
+SILENCE_S = 20
+"""Seconds that a connection may leave probes or data unacknowledged before it counts as broken."""
+
+
+class _Connections(RESTClientObject):
+    """Connections that notice a peer that is gone: half-open sockets otherwise stay silent for minutes."""
+
+    def _create_connector(self) -> aiohttp.TCPConnector:
+        return aiohttp.TCPConnector(limit=self.maxsize, ssl=self.ssl_context, socket_factory=_socket)
+
+
+def _socket(address: tuple[Any, ...]) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family=family, type=kind, proto=protocol)
+    made.setblocking(False)  # noqa: FBT003 - the standard library's own
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", 5),
+        ("TCP_KEEPINTVL", 5),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", SILENCE_S * 1000),
+    ):
+        if hasattr(socket, name):  # not every system has each
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return made
+
+
+class KubeClient:
+    """Speaks to one API server, from one event loop."""
+
+    def __init__(self, kubeconfig: Path | None = None) -> None:
+        """With `kubeconfig`, use that file; without, the Pod's own ServiceAccount."""
+        self._kubeconfig = kubeconfig
+        self._configuration: Configuration | None = None
+        self._connections: RESTClientObject | None = None
+        self._opening = asyncio.Lock()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            await connections.close()
+
+    async def get(self, path: str) -> Object:
+        """Read one object.
+
+        Raises:
+            KubeError: the API server did not answer with it.
+        """
+        return await self._request("GET", path)
+
+    async def list(
+        self, path: str, *, label_selector: str | None = None, field_selector: str | None = None
+    ) -> tuple[list[Object], str]:
+        """Read a whole collection, in pages of one snapshot, and the snapshot's resource version.
+
+        Raises:
+            KubeError: the API server did not answer with it; ExpiredError: it changed too much meanwhile.
+        """
+        items: list[Object] = []
+        query = _selectors(label_selector, field_selector) | {"limit": str(PAGE)}
+        while True:
+            page = await self._request("GET", path, query)
+            items += [_slim(item) for item in page.get("items", [])]
+            metadata = page["metadata"]
+            if not metadata.get("continue"):
+                return items, str(metadata["resourceVersion"])
+            query["continue"] = metadata["continue"]
+
+    async def watch(
+        self,
+        path: str,
+        resource_version: str,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> AsyncIterator[tuple[str, Object]]:
+        """Open a watch of a collection from `resource_version`, for (type, object) pairs, bookmarks too.
+
+        It ends when the API server ends it, after about ``WATCH_SECONDS``.
+
+        Raises:
+            ExpiredError: the resource version is too old; list again (now, or while it is followed).
+            KubeError: the watch cannot be opened, or broke while it was followed.
+        """
+        query = _selectors(label_selector, field_selector) | {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        return _events(path, await self._send("GET", path, query, timeout=WATCH_TIMEOUT))
+
+    async def apply(self, path: str, manifest: Object, field_manager: str) -> Object:
+        """Server-side apply `manifest`, taking over fields that others own; returns the stored object."""
+        query = {"fieldManager": field_manager, "force": "true"}
+        return await self._request(
+            "PATCH", path, query, body=manifest, content_type="application/apply-patch+yaml"
+        )
+
+    async def create(self, path: str, manifest: Object) -> Object:
+        """Create an object in the collection at `path`."""
+        return await self._request("POST", path, body=manifest)
+
+    async def delete(self, path: str, *, uid: str | None = None) -> None:
+        """Delete an object; with `uid`, only if it is still that one (else ConflictError)."""
+        body = {"preconditions": {"uid": uid}} if uid else None
+        await self._request("DELETE", path, body=body)
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        *,
+        body: Object | None = None,
+        content_type: str = "application/json",
+    ) -> Object:
+        response = await self._send(method, path, query, body=body, content_type=content_type)
+        try:
+            answer: Object = json.loads(await response.read())
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            raise UnreachableError(f"{method} {path}: {type(error).__name__}") from error
+        return answer
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        *,
+        body: Object | None = None,
+        content_type: str = "application/json",
+        timeout: aiohttp.ClientTimeout = REQUEST_TIMEOUT,  # noqa: ASYNC109 - given on to aiohttp
+    ) -> aiohttp.ClientResponse:
+        """Send a request; a refused token is read anew once, since a new one may lie there already."""
+        try:
+            return await self._send_once(method, path, query, body, content_type, timeout)
+        except UnauthorizedError:
+            await self.close()
+            return await self._send_once(method, path, query, body, content_type, timeout)
+
+    async def _send_once(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None,
+        body: Object | None,
+        content_type: str,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - given on to aiohttp
+    ) -> aiohttp.ClientResponse:
+        configuration, connections = await self._open()
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        try:
+            settings: dict[str, dict[str, str]] = await configuration.auth_settings()
+            for auth in settings.values():
+                headers[auth["key"]] = auth["value"]
+            url = f"{configuration.host}{path}?{urlencode(query or {})}"
+            answer = await connections.request(  # type: ignore[no-untyped-call]
+                method, url, headers=headers, body=body, _request_timeout=timeout
+            )
+            response: aiohttp.ClientResponse = answer.response
+            if response.status < 400:
+                return response
+            text = await response.text()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise UnreachableError(f"{method} {path}: {type(error).__name__}") from error
+        raise error_for(response.status, f"{method} {path}: {_message(text)}")
+
+    async def _open(self) -> tuple[Configuration, RESTClientObject]:
+        async with self._opening:
+            if self._configuration is None or self._connections is None:
+                made = Configuration()
+                try:
+                    if self._kubeconfig is None:
+                        kube_config.load_incluster_config(made)  # type: ignore[no-untyped-call]
+                    else:
+                        await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
+                            str(self._kubeconfig), client_configuration=made
+                        )
+                except (kube_config.ConfigException, OSError, ValueError) as error:
+                    raise KubeError(f"no way to the Kubernetes API: {error}") from error
+                self._configuration, self._connections = made, _Connections(made)
+            return self._configuration, self._connections
+
+
+async def _events(path: str, response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, Object]]:
+    try:
+        async for line in response.content:
+            event = json.loads(line)
+            if event["type"] == "ERROR":
+                status = event["object"]
+                raise error_for(int(status.get("code", 500)), str(status.get("message", "")))
+            yield event["type"], _slim(event["object"])
+    except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+        raise UnreachableError(f"the watch of {path} broke: {type(error).__name__}") from error
+    finally:
+        response.close()
+
+
+def _selectors(label_selector: str | None, field_selector: str | None) -> dict[str, str]:
+    given = {"labelSelector": label_selector, "fieldSelector": field_selector}
+    return {key: value for key, value in given.items() if value}
+
+
+def _slim(item: Object) -> Object:
+    """Drop what nobody here reads and what makes up half of an object."""
+    item.get("metadata", {}).pop("managedFields", None)
+    return item
+
+
+def _message(text: str) -> str:
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        return text[:200]

@@ -1,0 +1,142 @@
+"""A worker's Lease: what it says of the worker, written by the worker and read by the operator. Pure.
+
+``spec`` is an ordinary Lease (holder, duration, renew time). The annotation ``konstruct.dev/state`` is
+JSON: per watched namespace (or ``*``) the resource version up to which every Agent event was applied or
+refused, the Agents refused with their reasons (bounded), and the version of the transparency clause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.kube.names import COMPONENT_LABEL, RELEASE_LABEL, STATE_ANNOTATION
+
+ALL_NAMESPACES = "*"
+"""Key of ``seen`` for a worker that watches every namespace."""
+
+MAX_REFUSED = 20
+"""Refused Agents that a Lease names; ``refused_total`` counts all."""
+
+COMPONENT = "worker"
+"""Value of the component label of a worker's Lease."""
+
+
+class Refusal(BaseModel):
+    """An Agent that a worker cannot put in effect."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    namespace: str
+    """Namespace of the Agent."""
+
+    name: str
+    """Name of the Agent."""
+
+    revision: str
+    """Revision that is refused."""
+
+    reason: str = Field(max_length=300)
+    """What is wrong with it."""
+
+
+class WorkerState(BaseModel):
+    """What a worker has in effect."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    seen: dict[str, int] = Field(default_factory=dict)
+    """Per watched namespace, or ``*``: the resource version up to which all is applied or refused."""
+
+    refused: tuple[Refusal, ...] = Field(default=(), max_length=MAX_REFUSED)
+    """Agents that are refused, as many as fit."""
+
+    refused_total: int = 0
+    """How many are refused; when more than are named, no unnamed Agent counts as in effect."""
+
+    clause: str = ""
+    """Version of its transparency clause."""
+
+    def seen_in(self, namespace: str) -> int | None:
+        """Resource version up to which `namespace` is applied, or None when it is not watched (yet)."""
+        return self.seen.get(namespace, self.seen.get(ALL_NAMESPACES))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLease:
+    """One worker, as its Lease shows it."""
+
+    name: str
+    """Name of the Lease: the worker's Pod's."""
+
+    uid: str
+    """Identity of the Lease object."""
+
+    holder: str
+    """Name of the Pod; empty once the worker has stopped cleanly."""
+
+    duration_s: float
+    """Seconds after a renewal for which the worker answers messages."""
+
+    renewed: str
+    """Time of the last renewal, as written by the worker; only ever compared for equality."""
+
+    state: WorkerState
+    """What it has in effect."""
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any]) -> WorkerLease:
+        """Read a Lease; a state that cannot be read is that of a worker that has seen nothing."""
+        metadata, spec = item["metadata"], item.get("spec") or {}
+        try:
+            state = WorkerState.model_validate_json((metadata.get("annotations") or {})[STATE_ANNOTATION])
+        except (KeyError, ValidationError):
+            state = WorkerState()
+        return cls(
+            name=metadata["name"],
+            uid=metadata["uid"],
+            holder=spec.get("holderIdentity") or "",
+            duration_s=float(spec.get("leaseDurationSeconds") or 0),
+            renewed=spec.get("renewTime") or "",
+            state=state,
+        )
+
+
+def lease_manifest(
+    *,
+    name: str,
+    namespace: str,
+    pod_uid: str | None,
+    release: str,
+    duration_s: int,
+    renewed: datetime,
+    state: WorkerState,
+    released: bool = False,
+) -> dict[str, Any]:
+    """Build the Lease of the worker in the Pod `name`, owned by that Pod; `released`: it has stopped."""
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": pod_uid}
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {RELEASE_LABEL: release, COMPONENT_LABEL: COMPONENT},
+            "annotations": {STATE_ANNOTATION: state.model_dump_json()},
+            "ownerReferences": [owner] if pod_uid else [],
+        },
+        "spec": {
+            "holderIdentity": "" if released else name,
+            "leaseDurationSeconds": duration_s,
+            "renewTime": renewed.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        },
+    }
+
+
+def worker_leases_selector(release: str) -> str:
+    """Label selector of the Leases of the workers of `release`."""
+    return f"{RELEASE_LABEL}={release},{COMPONENT_LABEL}={COMPONENT}"

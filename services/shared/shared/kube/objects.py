@@ -1,0 +1,172 @@
+"""Agents as they are stored in a cluster, read leniently: a reader ignores what it does not know. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+AgentRef = tuple[str, str]
+"""(namespace, name) of an Agent."""
+
+
+class ConditionType(StrEnum):
+    """Conditions of an Agent."""
+
+    ACCEPTED = "Accepted"
+    """It has a tenant, and its name in the tenant is its own."""
+
+    NAME_CONFLICT = "NameConflict"
+    """Another Agent claims the same name in the same tenant."""
+
+    RENDERED = "Rendered"
+    """The documents of its present spec are written and active."""
+
+    CONFIG_SYNCED = "ConfigSynced"
+    """Every worker has the active revision in effect, or had, once (it is not taken back)."""
+
+    READY = "Ready"
+    """It is accepted, rendered, in effect on every worker, and not suspended."""
+
+
+class ConditionReason(StrEnum):
+    """Reasons of conditions."""
+
+    ACCEPTED = "Accepted"
+    """It is served."""
+
+    NO_TENANT = "NoTenant"
+    """Its namespace has no label that names a tenant."""
+
+    INVALID_TENANT = "InvalidTenant"
+    """The label of its namespace names no possible tenant."""
+
+    NAME_TAKEN = "NameTaken"
+    """An older Agent of the tenant has this name."""
+
+    NO_CONFLICT = "NoConflict"
+    """No other Agent of the tenant has this name."""
+
+    RENDERED = "Rendered"
+    """The documents are written."""
+
+    INVALID_SPEC = "InvalidSpec"
+    """The stored spec is not valid for this version; the last good revision stays."""
+
+    NOT_ACCEPTED = "NotAccepted"
+    """It is not served, see ``Accepted``."""
+
+    RENDER_FAILED = "RenderFailed"
+    """The documents cannot be written."""
+
+    WORKERS_SYNCED = "WorkersSynced"
+    """Every worker has the revision in effect."""
+
+    WORKERS_PENDING = "WorkersPending"
+    """Some workers do not have the revision in effect yet."""
+
+    WORKER_REFUSED = "WorkerRefused"
+    """A worker cannot use the revision; the message says why."""
+
+    WORKER_SILENT = "WorkerSilent"
+    """A worker's Lease has expired; nobody knows what it serves."""
+
+    NO_WORKERS = "NoWorkers"
+    """There is no worker."""
+
+    READY = "Ready"
+    """It answers, with the active revision."""
+
+    SUSPENDED = "Suspended"
+    """It is switched off by ``spec.suspended``."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAgent:
+    """One Agent of the cluster."""
+
+    namespace: str
+    """Its namespace."""
+
+    name: str
+    """Its name."""
+
+    uid: str
+    """Identity of the object: another after it was deleted and made again."""
+
+    created: datetime
+    """When it was made (whole seconds)."""
+
+    generation: int
+    """Counts the changes of its spec."""
+
+    resource_version: int
+    """Version of the object, comparable with others of the cluster."""
+
+    deleting: bool
+    """Whether its deletion has begun."""
+
+    spec: Mapping[str, Any]
+    """The desired agent, as stored."""
+
+    status: Mapping[str, Any]
+    """What the operator says of it, as stored."""
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any]) -> StoredAgent:
+        """Read an object of the API."""
+        metadata = item["metadata"]
+        return cls(
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+            created=datetime.fromisoformat(metadata["creationTimestamp"]),
+            generation=int(metadata.get("generation", 1)),
+            resource_version=int(metadata["resourceVersion"]),
+            deleting="deletionTimestamp" in metadata,
+            spec=item.get("spec") or {},
+            status=item.get("status") or {},
+        )
+
+    @property
+    def ref(self) -> AgentRef:
+        """Namespace and name."""
+        return self.namespace, self.name
+
+    @property
+    def seniority(self) -> tuple[datetime, str]:
+        """Order in which Agents of one name in one tenant are served: the smallest is."""
+        return self.created, self.uid
+
+    @property
+    def suspended(self) -> bool:
+        """Whether it is switched off."""
+        return self.spec.get("suspended") is True
+
+    @property
+    def active_revision(self) -> str | None:
+        """Revision that the operator has put in effect, if any."""
+        return self.status.get("activeRevision") or None
+
+    @property
+    def tenant_id(self) -> str | None:
+        """Tenant that the operator found for it, if any."""
+        return self.status.get("tenantId") or None
+
+    @property
+    def observed_time(self) -> datetime | None:
+        """When the operator first saw the present generation."""
+        text = self.status.get("observedTime")
+        return datetime.fromisoformat(text) if text else None
+
+    def condition(self, kind: ConditionType) -> Mapping[str, Any] | None:
+        """Return one of its conditions, or None."""
+        conditions = self.status.get("conditions") or ()
+        return next((found for found in conditions if found.get("type") == kind.value), None)
+
+    def is_true(self, kind: ConditionType) -> bool:
+        """Whether a condition is True."""
+        found = self.condition(kind)
+        return found is not None and found.get("status") == "True"
