@@ -190,8 +190,9 @@ class KubeClient:
         configuration, connections = await self._open()
         headers = {"Accept": "application/json", "Content-Type": content_type}
         try:
-            settings: dict[str, dict[str, str]] = await configuration.auth_settings()
-            for auth in settings.values():
+            # Its own annotation lists every kind of authentication; only the set ones are there.
+            auths: Any = await configuration.auth_settings()
+            for auth in auths.values():
                 headers[auth["key"]] = auth["value"]
             url = f"{configuration.host}{path}?{urlencode(query or {})}"
             answer = await connections.request(  # type: ignore[no-untyped-call]
