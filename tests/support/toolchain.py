@@ -64,6 +64,8 @@ _KUBERNETES_VERSION = {
         "gitTreeState": "clean",
     }.items()
 }
+_CONTAINERD = "github.com/containerd/containerd/v2"
+_CNI = "github.com/containernetworking/plugins"
 
 TOOLS: Mapping[str, Tool] = {
     "kube": Tool(
@@ -92,6 +94,35 @@ TOOLS: Mapping[str, Tool] = {
         variables={"main.version": "{version}"},
         version_command=("-v",),
     ),
+    "kubeadm": Tool(
+        module="k8s.io/kubernetes",
+        package="k8s.io/kubernetes/cmd/kubeadm",
+        expected="1 minute",
+        folder="kube",
+        variables=_KUBERNETES_VERSION,
+    ),
+    **{
+        name: Tool(module, f"{module}{package}", expected, folder)
+        for name, module, package, expected, folder in (
+            ("kind", "sigs.k8s.io/kind", "", "1 minute", ""),
+            ("coredns", "github.com/coredns/coredns", "", "3 minutes", ""),
+            ("crictl", "sigs.k8s.io/cri-tools", "/cmd/crictl", "1 minute", ""),
+            ("local-path-provisioner", "github.com/rancher/local-path-provisioner", "", "1 minute", ""),
+            ("containerd", _CONTAINERD, "/cmd/containerd", "2 minutes", "containerd"),
+            (
+                "containerd-shim-runc-v2",
+                _CONTAINERD,
+                "/cmd/containerd-shim-runc-v2",
+                "15 seconds",
+                "containerd",
+            ),
+            ("ctr", _CONTAINERD, "/cmd/ctr", "15 seconds", "containerd"),
+            ("host-local", _CNI, "/plugins/ipam/host-local", "10 seconds", "cni"),
+            ("loopback", _CNI, "/plugins/main/loopback", "10 seconds", "cni"),
+            ("portmap", _CNI, "/plugins/meta/portmap", "10 seconds", "cni"),
+            ("ptp", _CNI, "/plugins/main/ptp", "10 seconds", "cni"),
+        )
+    },
 }
 """Every tool that can be built. A new one is an entry here and a folder of pins."""
 

@@ -1,3 +1,0 @@
-module konstruct.dev/toolchain/pause
-
-go 1.26.0
