@@ -113,7 +113,7 @@ TOOLS: Mapping[str, Tool] = {
                 "containerd-shim-runc-v2",
                 _CONTAINERD,
                 "/cmd/containerd-shim-runc-v2",
-                "15 seconds",
+                "1 minute",
                 "containerd",
             ),
             ("ctr", _CONTAINERD, "/cmd/ctr", "15 seconds", "containerd"),
