@@ -64,7 +64,7 @@ _KUBERNETES_VERSION = {
         "gitTreeState": "clean",
     }.items()
 }
-_CONTAINERD = "github.com/containerd/containerd/v2"
+_RUNTIME = "github.com/containerd/containerd/v2"
 _CNI = "github.com/containernetworking/plugins"
 
 TOOLS: Mapping[str, Tool] = {
@@ -108,15 +108,9 @@ TOOLS: Mapping[str, Tool] = {
             ("coredns", "github.com/coredns/coredns", "", "3 minutes", ""),
             ("crictl", "sigs.k8s.io/cri-tools", "/cmd/crictl", "1 minute", ""),
             ("local-path-provisioner", "github.com/rancher/local-path-provisioner", "", "1 minute", ""),
-            ("containerd", _CONTAINERD, "/cmd/containerd", "2 minutes", "containerd"),
-            (
-                "containerd-shim-runc-v2",
-                _CONTAINERD,
-                "/cmd/containerd-shim-runc-v2",
-                "1 minute",
-                "containerd",
-            ),
-            ("ctr", _CONTAINERD, "/cmd/ctr", "15 seconds", "containerd"),
+            ("containerd", _RUNTIME, "/cmd/containerd", "2 minutes", "containerd"),
+            ("containerd-shim-runc-v2", _RUNTIME, "/cmd/containerd-shim-runc-v2", "1 minute", "containerd"),
+            ("ctr", _RUNTIME, "/cmd/ctr", "15 seconds", "containerd"),
             ("host-local", _CNI, "/plugins/ipam/host-local", "10 seconds", "cni"),
             ("loopback", _CNI, "/plugins/main/loopback", "10 seconds", "cni"),
             ("portmap", _CNI, "/plugins/meta/portmap", "10 seconds", "cni"),
