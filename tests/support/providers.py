@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +23,9 @@ PROMPT_TOKENS = 11
 
 COMPLETION_TOKENS = 5
 """Completion tokens that a healthy stub counts."""
+
+_MARK = re.compile(r"\[\[([a-z0-9-]+)\]\]")
+"""What an echoing stub repeats; the prompt of a test's agent says it."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,9 @@ class Act:
     text: str = ANSWER
     """What a healthy answer says."""
 
+    echo: bool = False
+    """Say the marks of the request's prompt instead of ``text``."""
+
     delay_s: float = 0.0
     """Time that the answer takes."""
 
@@ -50,6 +57,11 @@ class Act:
 def answer(text: str = ANSWER, *, delay_s: float = 0.0) -> Act:
     """Answer healthily."""
     return Act("answer", text=text, delay_s=delay_s)
+
+
+def echo(*, delay_s: float = 0.0) -> Act:
+    """Answer healthily with the marks (``[[like-this]]``) that the prompt holds, in their order."""
+    return Act("answer", echo=True, delay_s=delay_s)
 
 
 def status(code: int, body: str | None = None, **headers: str) -> Act:
@@ -173,6 +185,8 @@ class StubProvider:
         self.headers.append(headers)
         self.requests.append(json.loads(body))
         act = self.script.popleft() if self.script else self.default
+        if act.echo:
+            act = replace(act, text=" ".join(_MARK.findall(body.decode())) or "no mark")
         if act.delay_s:
             await asyncio.sleep(act.delay_s)
         return await self._perform(act, reader, writer)
