@@ -220,7 +220,7 @@ def _build(name: str, entry: Tool, made: Path) -> None:
     env = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOTOOLCHAIN": "local"}
     with _progress(f"building {name} {pinned_version(name)}", entry.expected):
         built = subprocess.run(
-            [_go(needed[1]), *command, "-o", made / name, package],
+            [go(needed[1]), *command, "-o", made / name, package],
             cwd=pins,
             env=env,
             stdout=subprocess.PIPE,
@@ -234,7 +234,7 @@ def _build(name: str, entry: Tool, made: Path) -> None:
         (made / alias).symlink_to(name)
 
 
-def _go(needed: str) -> Path:
+def go(needed: str) -> Path:
     """Return a Go that is at least version `needed`: on PATH, or of the wheel in requirements/go.txt."""
     on_path = shutil.which("go")
     if on_path:
