@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -36,6 +36,9 @@ WATCH_SECONDS = 290
 WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=90)
 """A watch without a word for so long is dead: the API server sends a bookmark about once a minute."""
 
+HEARTBEAT_S = 15
+"""Seconds between the pings of a websocket, which keep it open on the way and tell when it is broken."""
+
 SILENCE_S = 20
 """Seconds that a connection may leave probes or data unacknowledged before it counts as broken."""
 
@@ -45,6 +48,22 @@ class _Connections(RESTClientObject):
 
     def _create_connector(self) -> aiohttp.TCPConnector:
         return aiohttp.TCPConnector(limit=self.maxsize, ssl=self.ssl_context, socket_factory=_socket)
+
+    async def websocket(
+        self, url: str, headers: dict[str, str], protocol: str
+    ) -> aiohttp.ClientWebSocketResponse:
+        if self.pool_manager is None:
+            self.pool_manager = self._create_pool_manager()
+        connected: aiohttp.ClientWebSocketResponse = await self.pool_manager.ws_connect(
+            url,
+            headers=headers,
+            protocols=(protocol,),
+            heartbeat=HEARTBEAT_S,
+            proxy=self.proxy,
+            proxy_headers=self.proxy_headers,
+            server_hostname=self.configuration.tls_server_name,
+        )
+        return connected
 
 
 def _socket(address: tuple[Any, ...]) -> socket.socket:
@@ -66,11 +85,12 @@ def _socket(address: tuple[Any, ...]) -> socket.socket:
 class KubeClient:
     """Speaks to one API server, from one event loop."""
 
-    def __init__(self, kubeconfig: Path | None = None) -> None:
-        """With `kubeconfig`, use that file; without, the Pod's own ServiceAccount."""
+    def __init__(self, kubeconfig: Path | None = None, *, context: str | None = None) -> None:
+        """With `kubeconfig`, use that file and its `context`; without, the Pod's own ServiceAccount."""
         self._kubeconfig = kubeconfig
+        self._context = context
         self._configuration: Configuration | None = None
-        self._connections: RESTClientObject | None = None
+        self._connections: _Connections | None = None
         self._opening = asyncio.Lock()
 
     async def close(self) -> None:
@@ -145,6 +165,23 @@ class KubeClient:
         body = {"preconditions": {"uid": uid}} if uid else None
         await self._request("DELETE", path, body=body)
 
+    async def websocket(
+        self, path: str, query: Iterable[tuple[str, str]], protocol: str
+    ) -> aiohttp.ClientWebSocketResponse:
+        """Open a websocket that speaks `protocol`, as pods/exec wants it; the caller closes it.
+
+        Raises:
+            KubeError: the API server did not open it.
+        """
+        configuration, connections = await self._open()
+        url = f"{configuration.host}{path}?{urlencode(list(query))}"
+        try:
+            return await connections.websocket(url, await _authorization(configuration), protocol)
+        except aiohttp.WSServerHandshakeError as error:
+            raise error_for(error.status, f"websocket {path}: {error.message}") from error
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise UnreachableError(f"websocket {path}: {type(error).__name__}") from error
+
     async def _request(
         self,
         method: str,
@@ -190,10 +227,7 @@ class KubeClient:
         configuration, connections = await self._open()
         headers = {"Accept": "application/json", "Content-Type": content_type}
         try:
-            # Its own annotation lists every kind of authentication; only the set ones are there.
-            auths: Any = await configuration.auth_settings()
-            for auth in auths.values():
-                headers[auth["key"]] = auth["value"]
+            headers |= await _authorization(configuration)
             url = f"{configuration.host}{path}?{urlencode(query or {})}"
             answer = await connections.request(  # type: ignore[no-untyped-call]
                 method, url, headers=headers, body=body, _request_timeout=timeout
@@ -206,7 +240,7 @@ class KubeClient:
             raise UnreachableError(f"{method} {path}: {type(error).__name__}") from error
         raise error_for(response.status, f"{method} {path}: {_message(text)}")
 
-    async def _open(self) -> tuple[Configuration, RESTClientObject]:
+    async def _open(self) -> tuple[Configuration, _Connections]:
         async with self._opening:
             if self._configuration is None or self._connections is None:
                 made = Configuration()
@@ -215,12 +249,18 @@ class KubeClient:
                         kube_config.load_incluster_config(made)  # type: ignore[no-untyped-call]
                     else:
                         await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
-                            str(self._kubeconfig), client_configuration=made
+                            str(self._kubeconfig), context=self._context, client_configuration=made
                         )
                 except (kube_config.ConfigException, OSError, ValueError) as error:
                     raise KubeError(f"no way to the Kubernetes API: {error}") from error
                 self._configuration, self._connections = made, _Connections(made)
             return self._configuration, self._connections
+
+
+async def _authorization(configuration: Configuration) -> dict[str, str]:
+    # Its own annotation lists every kind of authentication; only the set ones are there.
+    auths: Any = await configuration.auth_settings()
+    return {auth["key"]: auth["value"] for auth in auths.values()}
 
 
 async def _events(path: str, response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, Object]]:
