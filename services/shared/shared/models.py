@@ -5,16 +5,17 @@ Pure: pydantic only. The Agent here and the CustomResourceDefinition accept the 
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import uuid4
 
 from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -30,8 +31,8 @@ API_VERSION = "konstruct.dev/v1alpha1"
 TENANT_LABEL = "konstruct.dev/tenant-id"
 """Namespace label that decides the tenant of every Agent in the namespace."""
 
-MAX_SPEC_BYTES = 64 * 1024
-"""Largest spec, as UTF-8 JSON."""
+MAX_SPEC_BYTES = 63 * 1024
+"""Largest sum of all texts of a spec, as UTF-8: with the fields' names the spec is then under 64 KiB."""
 
 MAX_TEXT = 32_768
 """Longest text of a message, in characters."""
@@ -39,10 +40,13 @@ MAX_TEXT = 32_768
 _CONTROLS = r"\x00-\x08\x0B-\x1F\x7F-\x9F\x{202A}-\x{202E}\x{2066}-\x{2069}"
 """Characters that make a reader and a model see different texts: controls and bidi overrides."""
 
-_PLAIN = rf"^[^{_CONTROLS}]*$"
-"""Text of any number of lines; written so that Rust's and Go's regular expressions agree."""
+_SPACE = r"\t-\r \x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}"
+"""White space, spelt out: ``\\s`` means more to Rust's regular expressions than to Go's."""
 
-_LINE = rf"^[^\s{_CONTROLS}]([^\n\t{_CONTROLS}]*[^\s{_CONTROLS}])?$"
+PLAIN_PATTERN = rf"^[^{_CONTROLS}]*$"
+"""Text of any number of lines."""
+
+LINE_PATTERN = rf"^[^{_SPACE}{_CONTROLS}]([^\n\t\x{{2028}}\x{{2029}}{_CONTROLS}]*[^{_SPACE}{_CONTROLS}])?$"
 """One line that neither starts nor ends with white space."""
 
 
@@ -71,7 +75,7 @@ class KonstructMessage(BaseModel):
     agent: AgentName
     """Agent that should answer."""
 
-    sender: Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_PLAIN)]
+    sender: Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=PLAIN_PATTERN)]
     """Who wrote it, as the channel names them."""
 
     text: Annotated[
@@ -87,16 +91,39 @@ class KonstructMessage(BaseModel):
 
 
 class _Camel(BaseModel):
-    """A part of the spec: camelCase in manifests, unknown fields refused."""
+    """A part of the spec: camelCase in manifests, unknown fields refused, null the same as left out."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, given: Any) -> Any:
+        """Do what an API server does: it drops null before it fills in defaults."""
+        if not isinstance(given, dict) or None not in given.values():
+            return given
+        known = {field.alias for field in cls.model_fields.values()}
+        return {name: value for name, value in given.items() if value is not None or name not in known}
 
 
-Text = Annotated[str, StringConstraints(pattern=_PLAIN)]
+Text = Annotated[str, StringConstraints(pattern=PLAIN_PATTERN)]
 """Text of any number of lines without control characters."""
 
-Item = Annotated[str, StringConstraints(pattern=_LINE, max_length=500)]
+Item = Annotated[str, StringConstraints(pattern=LINE_PATTERN, max_length=500)]
 """One line of a list."""
+
+
+def _as_tuple(given: Any) -> Any:
+    return tuple(given) if isinstance(given, list) else given
+
+
+_FromList = BeforeValidator(_as_tuple)
+"""Takes a list where a tuple is meant, in strict validation too."""
 
 
 class OnFallback(StrEnum):
@@ -115,16 +142,16 @@ class OnFallback(StrEnum):
 class Identity(_Camel):
     """Who the agent is."""
 
-    name: Annotated[str, StringConstraints(pattern=_LINE, max_length=80)] | None = None
+    name: Annotated[str, StringConstraints(pattern=LINE_PATTERN, max_length=80)] | None = None
     """Name it goes by; ``displayName`` when absent."""
 
     background: Annotated[Text, StringConstraints(max_length=4096)] | None = None
     """What it knows about itself."""
 
-    expertise: Annotated[tuple[Item, ...], Field(max_length=32)] = ()
+    expertise: Annotated[tuple[Item, ...], Field(max_length=32), _FromList] = ()
     """What it is good at."""
 
-    languages: Annotated[tuple[Item, ...], Field(max_length=16)] = ()
+    languages: Annotated[tuple[Item, ...], Field(max_length=16), _FromList] = ()
     """Languages it speaks."""
 
 
@@ -137,10 +164,10 @@ class Persona(_Camel):
     style: Annotated[Text, StringConstraints(max_length=500)] | None = None
     """Manner of writing, for instance ``plain words, no lists``."""
 
-    dos: Annotated[tuple[Item, ...], Field(max_length=32)] = ()
+    dos: Annotated[tuple[Item, ...], Field(max_length=32), _FromList] = ()
     """What it always does."""
 
-    donts: Annotated[tuple[Item, ...], Field(max_length=32)] = ()
+    donts: Annotated[tuple[Item, ...], Field(max_length=32), _FromList] = ()
     """What it never does."""
 
 
@@ -154,10 +181,10 @@ class ModelChoice(_Camel):
 class AgentSpec(_Camel):
     """The desired agent."""
 
-    display_name: Annotated[str, StringConstraints(pattern=_LINE, max_length=80)]
+    display_name: Annotated[str, StringConstraints(pattern=LINE_PATTERN, max_length=80)]
     """Name that people see."""
 
-    role: Annotated[str, StringConstraints(pattern=_LINE, max_length=200)] | None = None
+    role: Annotated[str, StringConstraints(pattern=LINE_PATTERN, max_length=200)] | None = None
     """Job, for instance ``support engineer at Acme``."""
 
     system_prompt: Annotated[Text, StringConstraints(max_length=16_384)] = ""
@@ -183,10 +210,19 @@ class AgentSpec(_Camel):
 
     @model_validator(mode="after")
     def _not_too_large(self) -> Self:
-        size = len(json.dumps(self.model_dump(mode="json"), ensure_ascii=False).encode())
+        size = sum(len(text.encode()) for text in _texts(self.model_dump(mode="json")))
         if size > MAX_SPEC_BYTES:
-            raise ValueError(f"the spec is {size} bytes; keep it within {MAX_SPEC_BYTES}")
+            raise ValueError(f"the texts of the spec are {size} bytes; keep it within {MAX_SPEC_BYTES}")
         return self
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Give every text in a tree, the names of fields apart."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
 
 
 class ObjectMeta(BaseModel):

@@ -134,8 +134,9 @@ def load(identity_json: str, persona_json: str, revision: str) -> Configuration:
     try:
         return Configuration(
             revision=revision,
-            identity=IdentityDocument.model_validate_json(identity_json),
-            persona=PersonaDocument.model_validate_json(persona_json),
+            # A later version may add optional fields to a form that is known here.
+            identity=IdentityDocument.model_validate_json(identity_json, extra="ignore"),
+            persona=PersonaDocument.model_validate_json(persona_json, extra="ignore"),
         )
     except ValidationError as error:
         fields = ", ".join(sorted({str(item["loc"][0]) for item in error.errors() if item["loc"]}))
