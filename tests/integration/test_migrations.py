@@ -75,9 +75,12 @@ def test_one_user_for_all_is_refused(database: Database, service: Login, system:
         ensure_logins(database.owner_url, service=service, system=system)
 
 
-def run(**environment: str) -> subprocess.CompletedProcess[str]:
+MIGRATE = [sys.executable, "-c", "from shared.migrate import run; run()"]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from shared.migrate import run; run()"],
+        [*MIGRATE, *arguments],
         env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
@@ -114,3 +117,26 @@ def test_a_database_that_is_away_is_one_clear_line() -> None:
     assert "connection" in done.stderr
     assert "Traceback" not in done.stderr
     assert "canary-secret" not in done.stderr
+
+
+def test_a_service_sees_whether_the_database_is_up_to_date(database: Database) -> None:
+    service = {"KONSTRUCT_DATABASE_URL": database.service_url}
+    assert run("--check", **service).returncode == 0
+    database.execute("update alembic_version set version_num = 'of-a-newer-release'")
+    assert run("--check", **service).returncode == 0
+    database.execute("delete from alembic_version")
+    done = run("--check", "--wait", "0.1", **service)
+    assert done.returncode == 1
+    assert "not up to date after 0.1 s" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_check_waits_for_the_database_and_needs_no_owner(database: Database) -> None:
+    database.execute("revoke select on alembic_version from konstruct_service")
+    with subprocess.Popen(
+        [*MIGRATE, "--check", "--wait", "60"], env={"KONSTRUCT_DATABASE_URL": database.service_url}
+    ) as waiting:
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(3)
+        database.execute("grant select on alembic_version to konstruct_service")
+        assert waiting.wait(60) == 0

@@ -1,24 +1,32 @@
 """Bringing the database up to date, and the logins that use it.
 
-Run as the role that owns the schema (``konstruct-migrate``); services never do.
+Run as the role that owns the schema (``konstruct-migrate``); services never do. They may ask whether it
+has been run (``konstruct-migrate --check``).
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from psycopg import sql
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from shared.config import PREFIX, ConfigurationError, Settings, load_settings
 from shared.db import CONNECT_TIMEOUT_S, driver_url
 from shared.tables import SERVICE_ROLE, SYSTEM_ROLE
+
+POLL_S = 1.0
+"""Pause between two looks at a database that is not there or not up to date yet."""
 
 
 class Login(NamedTuple):
@@ -64,6 +72,25 @@ def migrate(owner_url: str, revision: str = "head") -> None:
     command.upgrade(alembic_config(owner_url), revision)
 
 
+def is_up_to_date(service_url: str) -> bool:
+    """Whether the database has every migration that this code knows, as a service may ask.
+
+    A database with further ones counts too: a newer release has been here, and older workers go on.
+    A database that is away, or that the service's login cannot enter or read yet, is not up to date.
+    """
+    scripts = ScriptDirectory(str(migrations_dir()))
+    known = {script.revision for script in scripts.walk_revisions()}
+    made = create_engine(driver_url(service_url), connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
+    try:
+        with made.connect() as connection:
+            found = connection.execute(text("select version_num from alembic_version")).scalar()
+    except (OperationalError, ProgrammingError):
+        return False
+    finally:
+        made.dispose()
+    return found == scripts.get_current_head() or (found is not None and found not in known)
+
+
 def ensure_logins(owner_url: str, *, service: Login, system: Login) -> None:
     """Make the two logins, members of the group roles, with these passwords.
 
@@ -85,6 +112,10 @@ def ensure_logins(owner_url: str, *, service: Login, system: Login) -> None:
         connection.execute("select pg_advisory_xact_lock(hashtextextended('konstruct.roles', 0))")
         for login, group in ((service, SERVICE_ROLE), (system, SYSTEM_ROLE)):
             _ensure_login(connection, login, group)
+        # Read by `--check`. The table is Alembic's own, so no migration speaks of it.
+        connection.execute(
+            sql.SQL("grant select on alembic_version to {}").format(sql.Identifier(SERVICE_ROLE))
+        )
 
 
 def _ensure_login(connection: psycopg.Connection[tuple[object, ...]], login: Login, group: str) -> None:
@@ -99,8 +130,13 @@ def _ensure_login(connection: psycopg.Connection[tuple[object, ...]], login: Log
 
 def run() -> None:
     """Entry point of ``konstruct-migrate``: exit 0 when done, 2 on a wrong configuration, 1 on failure."""
+    options = _options()
     try:
-        _migrate_and_make_logins(load_settings())
+        settings = load_settings()
+        if options.check:
+            _check(settings, options.wait)
+        else:
+            _migrate_and_make_logins(settings, options.wait)
     except (ConfigurationError, ValueError) as error:
         sys.exit(_say(f"konstruct-migrate: {error}", 2))
     except Exception as error:  # noqa: BLE001 - the edge of the program: one line, no traceback
@@ -108,7 +144,37 @@ def run() -> None:
     _say("konstruct-migrate: the database is up to date", 0)
 
 
-def _migrate_and_make_logins(settings: Settings) -> None:
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="konstruct-migrate",
+        description="Bring the database up to date, and make the logins of the services.",
+    )
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="how long to wait for the database; default 0",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing: succeed once another run has done its work"
+    )
+    return parser.parse_args()
+
+
+def _check(settings: Settings, wait_s: float) -> None:
+    if settings.database_url is None:
+        raise ConfigurationError(f"not set: {PREFIX}DATABASE_URL")
+    deadline = time.monotonic() + wait_s
+    while not is_up_to_date(settings.database_url.get_secret_value()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(
+                f"the database is not up to date after {wait_s:g} s; konstruct-migrate makes it so"
+            )
+        time.sleep(POLL_S)
+
+
+def _migrate_and_make_logins(settings: Settings, wait_s: float) -> None:
     urls = {
         name: getattr(settings, name)
         for name in ("migration_database_url", "database_url", "system_database_url")
@@ -117,7 +183,7 @@ def _migrate_and_make_logins(settings: Settings) -> None:
     if missing:
         raise ConfigurationError(f"not set: {', '.join(missing)}")
     owner, service, system = (url.get_secret_value() for url in urls.values())
-    _wait_for_database(owner)
+    _wait_for_database(owner, wait_s)
     migrate(owner)
     ensure_logins(owner, service=Login.of(service), system=Login.of(system))
 
@@ -127,10 +193,19 @@ def _say(line: str, code: int) -> int:
     return code
 
 
-def _wait_for_database(owner_url: str) -> None:
-    """Connect once, so that a database that is not there is one clear error."""
+def _wait_for_database(owner_url: str, wait_s: float) -> None:
+    """Connect once, so that a database that is not there is one clear error; for `wait_s` seconds, again."""
+    deadline = time.monotonic() + wait_s
     made = create_engine(driver_url(owner_url), connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
     try:
-        made.connect().close()
+        while True:
+            try:
+                made.connect().close()
+            except OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return
+            time.sleep(POLL_S)
     finally:
         made.dispose()
