@@ -6,14 +6,19 @@ import json
 import re
 from pathlib import Path
 
+import yaml
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from konstruct_operator.crd import custom_resource_definition
 from shared.config import PREFIX, Settings
 from shared.models import KonstructMessage
 
 DOCS = Path(__file__).parent
 """Folder of the documentation."""
+
+AGENT_DEFINITION = DOCS.parent / "charts" / "konstruct" / "files" / "agents.konstruct.dev.yaml"
+"""The CustomResourceDefinition, in the chart."""
 
 
 def settings_table() -> str:
@@ -29,6 +34,12 @@ def message_schema() -> str:
     """Build the JSON Schema of the task's payload, for senders in other languages."""
     schema = KonstructMessage.model_json_schema()
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"
+
+
+def agent_definition() -> str:
+    """Build the CustomResourceDefinition that the chart includes."""
+    head = "# Made by docs/generate.py from operator/konstruct_operator/crd.py; do not edit.\n"
+    return head + yaml.safe_dump(custom_resource_definition(), sort_keys=False, width=10_000)
 
 
 def with_table(page: str) -> str:
@@ -52,3 +63,5 @@ if __name__ == "__main__":
     page = DOCS / "configuration.md"
     page.write_text(with_table(page.read_text()))
     (DOCS / "schemas" / "konstruct-message.json").write_text(message_schema())
+    AGENT_DEFINITION.parent.mkdir(parents=True, exist_ok=True)
+    AGENT_DEFINITION.write_text(agent_definition())
