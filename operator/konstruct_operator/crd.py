@@ -94,7 +94,7 @@ def spec_schema() -> Schema:
     schema["x-kubernetes-validations"] = [
         {
             "rule": f"{total} <= {MAX_SPEC_BYTES}",
-            "message": f"the texts of the spec are over {MAX_SPEC_BYTES} bytes together (UTF-8); shorten them",
+            "message": f"texts of the spec are over {MAX_SPEC_BYTES} bytes (UTF-8) together; shorten them",
         }
     ]
     return schema
@@ -103,8 +103,8 @@ def spec_schema() -> Schema:
 def _agent_schema() -> Schema:
     return {
         "type": "object",
-        "description": "An AI employee: who it is, how it speaks and which models may speak for it. The label "
-        "konstruct.dev/tenant-id of its namespace decides whose it is.",
+        "description": "An AI employee: who it is, how it speaks and which models may speak for it. The "
+        "label konstruct.dev/tenant-id of its namespace decides whose it is.",
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string", "description": "konstruct.dev/v1alpha1"},

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
-from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.configuration import Configuration
-from kubernetes.aio.client.rest import RESTClientObject
 
-from shared.kube.errors import KubeError, UnauthorizedError, UnreachableError, error_for
+from shared.kube.connections import Connections, authorization, load_configuration
+from shared.kube.errors import UnauthorizedError, UnreachableError, error_for
 
 Object = dict[str, Any]
 """An object of the Kubernetes API, as its JSON."""
+
+JSON = "application/json"
+"""Form of requests and answers."""
+
+METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""Form of a list whose objects have nothing but their metadata."""
 
 PAGE = 500
 """Objects in one page of a list."""
@@ -36,51 +40,6 @@ WATCH_SECONDS = 290
 WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=90)
 """A watch without a word for so long is dead: the API server sends a bookmark about once a minute."""
 
-HEARTBEAT_S = 15
-"""Seconds between the pings of a websocket, which keep it open on the way and tell when it is broken."""
-
-SILENCE_S = 20
-"""Seconds that a connection may leave probes or data unacknowledged before it counts as broken."""
-
-
-class _Connections(RESTClientObject):
-    """Connections that notice a peer that is gone: half-open sockets otherwise stay silent for minutes."""
-
-    def _create_connector(self) -> aiohttp.TCPConnector:
-        return aiohttp.TCPConnector(limit=self.maxsize, ssl=self.ssl_context, socket_factory=_socket)
-
-    async def websocket(
-        self, url: str, headers: dict[str, str], protocol: str
-    ) -> aiohttp.ClientWebSocketResponse:
-        if self.pool_manager is None:
-            self.pool_manager = self._create_pool_manager()
-        connected: aiohttp.ClientWebSocketResponse = await self.pool_manager.ws_connect(
-            url,
-            headers=headers,
-            protocols=(protocol,),
-            heartbeat=HEARTBEAT_S,
-            proxy=self.proxy,
-            proxy_headers=self.proxy_headers,
-            server_hostname=self.configuration.tls_server_name,
-        )
-        return connected
-
-
-def _socket(address: tuple[Any, ...]) -> socket.socket:
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family=family, type=kind, proto=protocol)
-    made.setblocking(False)  # noqa: FBT003 - the standard library's own
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (
-        ("TCP_KEEPIDLE", 5),
-        ("TCP_KEEPINTVL", 5),
-        ("TCP_KEEPCNT", 3),
-        ("TCP_USER_TIMEOUT", SILENCE_S * 1000),
-    ):
-        if hasattr(socket, name):  # not every system has each
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return made
-
 
 class KubeClient:
     """Speaks to one API server, from one event loop."""
@@ -90,7 +49,7 @@ class KubeClient:
         self._kubeconfig = kubeconfig
         self._context = context
         self._configuration: Configuration | None = None
-        self._connections: _Connections | None = None
+        self._connections: Connections | None = None
         self._opening = asyncio.Lock()
 
     async def close(self) -> None:
@@ -108,9 +67,16 @@ class KubeClient:
         return await self._request("GET", path)
 
     async def list(
-        self, path: str, *, label_selector: str | None = None, field_selector: str | None = None
+        self,
+        path: str,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        metadata_only: bool = False,
     ) -> tuple[list[Object], str]:
         """Read a whole collection, in pages of one snapshot, and the snapshot's resource version.
+
+        With `metadata_only` the objects have nothing but their metadata.
 
         Raises:
             KubeError: the API server did not answer with it; ExpiredError: it changed too much meanwhile.
@@ -118,7 +84,7 @@ class KubeClient:
         items: list[Object] = []
         query = _selectors(label_selector, field_selector) | {"limit": str(PAGE)}
         while True:
-            page = await self._request("GET", path, query)
+            page = await self._request("GET", path, query, accept=METADATA if metadata_only else JSON)
             items += [_slim(item) for item in page.get("items", [])]
             metadata = page["metadata"]
             if not metadata.get("continue"):
@@ -176,7 +142,7 @@ class KubeClient:
         configuration, connections = await self._open()
         url = f"{configuration.host}{path}?{urlencode(list(query))}"
         try:
-            return await connections.websocket(url, await _authorization(configuration), protocol)
+            return await connections.websocket(url, await authorization(configuration), protocol)
         except aiohttp.WSServerHandshakeError as error:
             raise error_for(error.status, f"websocket {path}: {error.message}") from error
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -189,9 +155,11 @@ class KubeClient:
         query: dict[str, str] | None = None,
         *,
         body: Object | None = None,
-        content_type: str = "application/json",
+        content_type: str = JSON,
+        accept: str = JSON,
     ) -> Object:
-        response = await self._send(method, path, query, body=body, content_type=content_type)
+        sending = self._send(method, path, query, body=body, content_type=content_type, accept=accept)
+        response = await sending
         try:
             answer: Object = json.loads(await response.read())
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
@@ -205,15 +173,17 @@ class KubeClient:
         query: dict[str, str] | None = None,
         *,
         body: Object | None = None,
-        content_type: str = "application/json",
+        content_type: str = JSON,
+        accept: str = JSON,
         timeout: aiohttp.ClientTimeout = REQUEST_TIMEOUT,  # noqa: ASYNC109 - given on to aiohttp
     ) -> aiohttp.ClientResponse:
         """Send a request; a refused token is read anew once, since a new one may lie there already."""
+        headers = {"Accept": accept, "Content-Type": content_type}
         try:
-            return await self._send_once(method, path, query, body, content_type, timeout)
+            return await self._send_once(method, path, query, body, headers, timeout)
         except UnauthorizedError:
             await self.close()
-            return await self._send_once(method, path, query, body, content_type, timeout)
+            return await self._send_once(method, path, query, body, headers, timeout)
 
     async def _send_once(
         self,
@@ -221,13 +191,12 @@ class KubeClient:
         path: str,
         query: dict[str, str] | None,
         body: Object | None,
-        content_type: str,
+        headers: dict[str, str],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - given on to aiohttp
     ) -> aiohttp.ClientResponse:
         configuration, connections = await self._open()
-        headers = {"Accept": "application/json", "Content-Type": content_type}
         try:
-            headers |= await _authorization(configuration)
+            headers |= await authorization(configuration)
             url = f"{configuration.host}{path}?{urlencode(query or {})}"
             answer = await connections.request(  # type: ignore[no-untyped-call]
                 method, url, headers=headers, body=body, _request_timeout=timeout
@@ -240,27 +209,12 @@ class KubeClient:
             raise UnreachableError(f"{method} {path}: {type(error).__name__}") from error
         raise error_for(response.status, f"{method} {path}: {_message(text)}")
 
-    async def _open(self) -> tuple[Configuration, _Connections]:
+    async def _open(self) -> tuple[Configuration, Connections]:
         async with self._opening:
             if self._configuration is None or self._connections is None:
-                made = Configuration()
-                try:
-                    if self._kubeconfig is None:
-                        kube_config.load_incluster_config(made)  # type: ignore[no-untyped-call]
-                    else:
-                        await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
-                            str(self._kubeconfig), context=self._context, client_configuration=made
-                        )
-                except (kube_config.ConfigException, OSError, ValueError) as error:
-                    raise KubeError(f"no way to the Kubernetes API: {error}") from error
-                self._configuration, self._connections = made, _Connections(made)
+                made = await load_configuration(self._kubeconfig, self._context)
+                self._configuration, self._connections = made, Connections(made)
             return self._configuration, self._connections
-
-
-async def _authorization(configuration: Configuration) -> dict[str, str]:
-    # Its own annotation lists every kind of authentication; only the set ones are there.
-    auths: Any = await configuration.auth_settings()
-    return {auth["key"]: auth["value"] for auth in auths.values()}
 
 
 async def _events(path: str, response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, Object]]:

@@ -1,0 +1,89 @@
+"""How the API server is reached: whom one is, over connections that notice when it is gone.
+
+Authentication and TLS are the ``kubernetes`` package's (``kubernetes.aio``).
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+
+from shared.kube.errors import KubeError
+
+HEARTBEAT_S = 15
+"""Seconds between the pings of a websocket, which keep it open on the way and tell when it is broken."""
+
+SILENCE_S = 20
+"""Seconds that a connection may leave probes or data unacknowledged before it counts as broken."""
+
+
+class Connections(RESTClientObject):
+    """Connections that notice a peer that is gone: half-open sockets otherwise stay silent for minutes."""
+
+    def _create_connector(self) -> aiohttp.TCPConnector:
+        return aiohttp.TCPConnector(limit=self.maxsize, ssl=self.ssl_context, socket_factory=_socket)
+
+    async def websocket(
+        self, url: str, headers: dict[str, str], protocol: str
+    ) -> aiohttp.ClientWebSocketResponse:
+        """Open a websocket that speaks `protocol`."""
+        if self.pool_manager is None:
+            self.pool_manager = self._create_pool_manager()
+        connected: aiohttp.ClientWebSocketResponse = await self.pool_manager.ws_connect(
+            url,
+            headers=headers,
+            protocols=(protocol,),
+            heartbeat=HEARTBEAT_S,
+            proxy=self.proxy,
+            proxy_headers=self.proxy_headers,
+            server_hostname=self.configuration.tls_server_name,
+        )
+        return connected
+
+
+def _socket(address: tuple[Any, ...]) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family=family, type=kind, proto=protocol)
+    made.setblocking(False)  # noqa: FBT003 - the standard library's own
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", 5),
+        ("TCP_KEEPINTVL", 5),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", SILENCE_S * 1000),
+    ):
+        if hasattr(socket, name):  # not every system has each
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return made
+
+
+async def load_configuration(kubeconfig: Path | None, context: str | None = None) -> Configuration:
+    """Read how to reach the API and as whom: from a kubeconfig, or from the Pod's ServiceAccount.
+
+    Raises:
+        KubeError: there is no such way.
+    """
+    made = Configuration()
+    try:
+        if kubeconfig is None:
+            kube_config.load_incluster_config(made)  # type: ignore[no-untyped-call]
+        else:
+            await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
+                str(kubeconfig), context=context, client_configuration=made
+            )
+    except (kube_config.ConfigException, OSError, ValueError) as error:
+        raise KubeError(f"no way to the Kubernetes API: {error}") from error
+    return made
+
+
+async def authorization(configuration: Configuration) -> dict[str, str]:
+    """Build the headers that say who one is, from a token that is read anew when it is old."""
+    # Its own annotation lists every kind of authentication; only the set ones are there.
+    auths: Any = await configuration.auth_settings()
+    return {auth["key"]: auth["value"] for auth in auths.values()}
