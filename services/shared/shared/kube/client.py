@@ -67,24 +67,24 @@ class KubeClient:
         return await self._request("GET", path)
 
     async def list(
-        self,
-        path: str,
-        *,
-        label_selector: str | None = None,
-        field_selector: str | None = None,
-        metadata_only: bool = False,
+        self, path: str, *, label_selector: str | None = None, field_selector: str | None = None
     ) -> tuple[list[Object], str]:
         """Read a whole collection, in pages of one snapshot, and the snapshot's resource version.
-
-        With `metadata_only` the objects have nothing but their metadata.
 
         Raises:
             KubeError: the API server did not answer with it; ExpiredError: it changed too much meanwhile.
         """
+        return await self._pages(path, _selectors(label_selector, field_selector), JSON)
+
+    async def list_metadata(self, path: str) -> tuple[list[Object], str]:
+        """Read a whole collection as ``list`` does, of each object the metadata alone."""
+        return await self._pages(path, {}, METADATA)
+
+    async def _pages(self, path: str, query: dict[str, str], accept: str) -> tuple[list[Object], str]:
         items: list[Object] = []
-        query = _selectors(label_selector, field_selector) | {"limit": str(PAGE)}
+        query["limit"] = str(PAGE)
         while True:
-            page = await self._request("GET", path, query, accept=METADATA if metadata_only else JSON)
+            page = await self._request("GET", path, query, accept=accept)
             items += [_slim(item) for item in page.get("items", [])]
             metadata = page["metadata"]
             if not metadata.get("continue"):
