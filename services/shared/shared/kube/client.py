@@ -22,6 +22,9 @@ from shared.kube.errors import UnauthorizedError, UnreachableError, error_for
 Object = dict[str, Any]
 """An object of the Kubernetes API, as its JSON."""
 
+Collection = tuple[list[Object], str]
+"""The objects of a collection, and the resource version at which they were read."""
+
 JSON = "application/json"
 """Form of requests and answers."""
 
@@ -68,7 +71,7 @@ class KubeClient:
 
     async def list(
         self, path: str, *, label_selector: str | None = None, field_selector: str | None = None
-    ) -> tuple[list[Object], str]:
+    ) -> Collection:
         """Read a whole collection, in pages of one snapshot, and the snapshot's resource version.
 
         Raises:
@@ -76,12 +79,12 @@ class KubeClient:
         """
         return await self._pages(path, _selectors(label_selector, field_selector), JSON)
 
-    async def list_metadata(self, path: str) -> tuple[list[Object], str]:
+    async def list_metadata(self, path: str) -> Collection:
         """Read a whole collection as ``list`` does, of each object the metadata alone."""
         return await self._pages(path, {}, METADATA)
 
-    async def _pages(self, path: str, query: dict[str, str], accept: str) -> tuple[list[Object], str]:
-        items: list[Object] = []
+    async def _pages(self, path: str, query: dict[str, str], accept: str) -> Collection:
+        items = []
         query["limit"] = str(PAGE)
         while True:
             page = await self._request("GET", path, query, accept=accept)
