@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 from typing import Any
 
@@ -13,6 +14,9 @@ from orchestrator.worker import runtime
 
 COMMAND = "konstruct_status"
 """Name of the remote control command."""
+
+MAX_LISTED = 200
+"""Agents, and problems, that one worker's answer lists; it counts all."""
 
 
 class AgentStatus(BaseModel):
@@ -68,22 +72,33 @@ class WorkerStatus(BaseModel):
     watching: bool
     """Whether it follows changes of agents."""
 
+    accepting: bool = True
+    """Whether it takes messages: its agents are known to be up to date."""
+
     agents: list[AgentStatus]
-    """Agents in effect."""
+    """Agents in effect, the first of them by tenant and name."""
+
+    agents_total: int = 0
+    """Agents in effect, all of them."""
 
     problems: list[ManifestProblem]
-    """What is not in effect, and why."""
+    """What is not in effect, and why: the first of it."""
+
+    problems_total: int = 0
+    """How much is not in effect, in all."""
 
 
 @inspect_command(name=COMMAND)
 def _konstruct_status(_state: Any) -> dict[str, Any]:
     worker = runtime()
+    agents, problems = worker.catalog.agents, worker.catalog.problems
     return WorkerStatus(
         worker=worker.owner,
         pid=os.getpid(),
         in_flight=len(worker.running),
         draining=worker.running.draining,
         watching=worker.source.healthy(),
+        accepting=worker.accepting,
         agents=[
             AgentStatus(
                 tenant_id=agent.tenant_id,
@@ -92,12 +107,13 @@ def _konstruct_status(_state: Any) -> dict[str, Any]:
                 group=agent.configuration.persona.model.group,
                 suspended=agent.suspended,
             )
-            for _, agent in sorted(worker.catalog.agents.items())
+            for _, agent in heapq.nsmallest(MAX_LISTED, agents.items())
         ],
+        agents_total=len(agents),
         problems=[
-            ManifestProblem(where=problem.where, message=problem.message)
-            for problem in worker.catalog.problems
+            ManifestProblem(where=problem.where, message=problem.message) for problem in problems[:MAX_LISTED]
         ],
+        problems_total=len(problems),
     ).model_dump(mode="json")
 
 

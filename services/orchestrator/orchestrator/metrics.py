@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 from shared.reply import MessageStatus, Reason
 
+_LAG_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 120)
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120)
 
 
@@ -51,6 +52,22 @@ class WorkerMetrics:
             "Messages under way in this worker.",
             registry=self.registry,
         )
+        self.backlog = Gauge(
+            "konstruct_backlog_messages",
+            "Deliveries that wait in the queue, as this worker last saw it.",
+            registry=self.registry,
+        )
+        self.config_lag = Histogram(
+            "konstruct_agent_config_lag_seconds",
+            "Seconds from the operator's first sight of an edit to its effect in this worker.",
+            buckets=_LAG_SECONDS,
+            registry=self.registry,
+        )
+        self._accepting = Gauge(
+            "konstruct_worker_accepting",
+            "1 while this worker takes messages: its agents are known to be up to date.",
+            registry=self.registry,
+        )
         self._agents = Gauge(
             "konstruct_agents_loaded", "Agents in effect in this worker.", registry=self.registry
         )
@@ -64,7 +81,10 @@ class WorkerMetrics:
         for reason in Reason:
             self.apologies.labels(reason.value)
 
-    def follow(self, *, agents: Callable[[], int], connected: Callable[[], bool]) -> None:
+    def follow(
+        self, *, agents: Callable[[], int], connected: Callable[[], bool], accepting: Callable[[], bool]
+    ) -> None:
         """Read the number of agents and the state of their source at every scrape."""
+        self._accepting.set_function(accepting)
         self._agents.set_function(agents)
         self._connected.set_function(connected)

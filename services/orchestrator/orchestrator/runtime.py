@@ -12,11 +12,12 @@ from sqlalchemy import Engine
 from orchestrator.agents.catalog import AgentCatalog, AgentSource
 from orchestrator.agents.directory import DirectorySource
 from orchestrator.agents.runner import Runner
+from orchestrator.hearing import Backlog, Hearing
 from orchestrator.leases import Heartbeat
 from orchestrator.metrics import WorkerMetrics
 from orchestrator.revisions import RevisionLog
 from orchestrator.running import Running
-from shared.config import ConfigurationError, Settings
+from shared.config import Settings
 from shared.db import make_engine, make_system_engine, refuse_unsafe_role
 
 
@@ -57,6 +58,17 @@ class Runtime:
     metrics: WorkerMetrics
     """Its metrics."""
 
+    hearing: Hearing
+    """Whether it hears its queue."""
+
+    backlog: Backlog
+    """Samples the queue's length."""
+
+    @property
+    def accepting(self) -> bool:
+        """Whether it takes messages now."""
+        return self.source.accepting() and not self.running.draining
+
     @classmethod
     def build(cls, settings: Settings) -> Runtime:
         """Make every part; nothing runs yet.
@@ -68,46 +80,62 @@ class Runtime:
         engine, system_engine = make_engine(settings), make_system_engine(settings)
         catalog = AgentCatalog()
         running = Running(settings.drain_s)
+        metrics = WorkerMetrics()
+        source = make_source(settings, catalog, metrics)
+        hearing = Hearing()
+
+        def idle() -> bool:
+            return source.accepting() and len(running) < settings.worker_concurrency and not running.draining
+
         return cls(
             settings=settings,
             owner=owner,
             engine=engine,
             system_engine=system_engine,
             catalog=catalog,
-            source=make_source(settings, catalog),
+            source=source,
             runner=Runner(settings),
             revisions=RevisionLog(engine),
             running=running,
             heartbeat=Heartbeat(system_engine, owner, settings.lease_s, running.held),
-            metrics=WorkerMetrics(),
+            metrics=metrics,
+            hearing=hearing,
+            backlog=Backlog(hearing, idle, metrics.backlog.set),
         )
 
     def start(self) -> None:
-        """Load the agents and begin to follow them; begin to extend leases."""
+        """Begin to follow the agents, to extend leases and to sample the queue."""
         refuse_unsafe_role(self.engine)
         self.source.start()
         self.runner.start()
-        self.metrics.follow(agents=lambda: len(self.catalog.agents), connected=self.source.healthy)
+        self.metrics.follow(
+            agents=lambda: len(self.catalog),
+            connected=self.source.healthy,
+            accepting=lambda: self.accepting,
+        )
         self.metrics.in_flight.set_function(lambda: len(self.running))
         self.heartbeat.start()
+        self.backlog.start()
 
     def close(self) -> None:
         """End the threads and close the connections."""
         self.source.stop()
+        self.backlog.stop()
         self.heartbeat.stop()
         self.runner.close()
         self.engine.dispose()
         self.system_engine.dispose()
 
 
-def make_source(settings: Settings, catalog: AgentCatalog) -> AgentSource:
-    """Choose where agents come from. The watch of the Kubernetes API takes its place here.
+def make_source(settings: Settings, catalog: AgentCatalog, metrics: WorkerMetrics) -> AgentSource:
+    """Choose where agents come from: a folder, when one is set, or else the cluster.
 
     Raises:
-        ConfigurationError: no source is configured.
+        ConfigurationError: a setting that the source needs is missing.
     """
     if settings.agents_dir is not None:
         return DirectorySource(settings.agents_dir, catalog)
-    raise ConfigurationError(
-        "KONSTRUCT_AGENTS_DIR is not set; name the folder of Agent manifests that this worker serves"
-    )
+    # Only here: what speaks to Kubernetes costs a local worker nothing.
+    from orchestrator.cluster.source import ClusterSource  # noqa: PLC0415
+
+    return ClusterSource(settings, catalog, metrics.config_lag.observe)

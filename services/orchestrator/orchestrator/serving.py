@@ -1,4 +1,8 @@
-"""The worker's HTTP: ``/metrics`` for Prometheus, ``/healthz`` for liveness."""
+"""The worker's HTTP: ``/metrics`` for Prometheus, ``/healthz`` for liveness, ``/readyz`` for readiness.
+
+Neither probe fails because PostgreSQL or Redis is away. A worker that is away from the Kubernetes API is
+alive, and not ready once its Lease has run out.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,10 @@ from shared.net import host_and_port
 
 if TYPE_CHECKING:
     from orchestrator.runtime import Runtime
+
+
+_OK = "200 OK"
+_UNAVAILABLE = "503 Service Unavailable"
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -34,6 +42,7 @@ class StatusServer:
     """Serves the worker's status on `listen` (``host:port``)."""
 
     def __init__(self, listen: str, runtime: Runtime) -> None:
+        self._runtime = runtime
         self._metrics = make_wsgi_app(runtime.metrics.registry)
         host, port = host_and_port(listen)
         try:
@@ -58,6 +67,19 @@ class StatusServer:
         if path == "/metrics":
             body: Iterable[bytes] = self._metrics(environ, start)
             return body
-        known = path == "/healthz"
-        start("200 OK" if known else "404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
-        return [b"ok\n" if known else b"/metrics and /healthz are served here\n"]
+        status, text = self._probe(path)
+        start(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [text.encode() + b"\n"]
+
+    def _probe(self, path: str | None) -> tuple[str, str]:
+        if path == "/healthz":
+            if self._runtime.hearing.deaf:
+                return _UNAVAILABLE, "messages wait, and this worker hears none of them"
+            return _OK, "ok"
+        if path == "/readyz":
+            if self._runtime.running.draining:
+                return _UNAVAILABLE, "shutting down"
+            if not self._runtime.accepting:
+                return _UNAVAILABLE, "the agents are not loaded, or may be out of date: no messages are taken"
+            return _OK, "ok"
+        return "404 Not Found", "/metrics, /healthz and /readyz are served here"

@@ -55,6 +55,7 @@ def handle_message(self: Task[..., dict[str, Any]], payload: dict[str, Any]) -> 
     back, never acknowledged away: it may be the broker's only copy.
     """
     worker = runtime()
+    worker.hearing.took()
     try:
         reply = asyncio.run(_process_message(payload, worker))
     except HandBackError as error:
@@ -79,12 +80,13 @@ async def _process_message(payload: Any, worker: Runtime) -> Reply:
         return record_invalid(payload, error, worker)
 
     with tenant_scope(message.tenant_id), worker.running.register():
+        _agent(message, worker)  # before the claim: no other worker waits for what is put back here
         held = _claim(message, worker)
         if isinstance(held, Reply):
             return held
         with worker.running.holding(held.seq):
             try:
-                agent = worker.catalog.find(message.tenant_id, message.agent)
+                agent = _agent(message, worker)
                 result = await _answer(message, held, agent, worker)
                 reply = _record(message, held, agent, result, worker)
             except BaseException:
@@ -92,6 +94,21 @@ async def _process_message(payload: Any, worker: Runtime) -> Reply:
                 raise
     _count(reply, held, time.monotonic() - started, worker)
     return reply
+
+
+def _agent(message: KonstructMessage, worker: Runtime) -> ServedAgent | None:
+    """Find the message's agent, as it is in effect now.
+
+    Raises:
+        PutBackError: this worker cannot tell now; another one, or it later, can.
+    """
+    agent = worker.catalog.find(message.tenant_id, message.agent)
+    # Asked after the look: what was found while the answer is yes is what the proof says of this worker.
+    if not worker.source.accepting():
+        raise PutBackError("this worker's agents may be out of date")
+    if agent is None and worker.catalog.may_come(message.tenant_id, message.agent):
+        raise PutBackError("the agent is not in effect here yet")
+    return agent
 
 
 def _claim(message: KonstructMessage, worker: Runtime) -> Claim | Reply:

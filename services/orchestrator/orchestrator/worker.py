@@ -7,11 +7,19 @@ import os
 import sys
 from typing import Any
 
-from celery.signals import setup_logging, worker_init, worker_shutdown, worker_shutting_down
+from celery.signals import (
+    celeryd_after_setup,
+    setup_logging,
+    worker_init,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
 
 from orchestrator.main import app
 from orchestrator.runtime import Runtime
 from orchestrator.serving import StatusServer
+from orchestrator.tap import Tap
 from shared.config import ConfigurationError, load_settings
 
 log = logging.getLogger(__name__)
@@ -27,7 +35,10 @@ class _Process:
     """Its parts."""
 
     server: StatusServer | None = None
-    """Its /metrics and /healthz."""
+    """Its /metrics, /healthz and /readyz."""
+
+    tap: Tap | None = None
+    """What turns its consumption of the queue on and off."""
 
 
 def runtime() -> Runtime:
@@ -58,6 +69,7 @@ def _start(**_: Any) -> None:
         made = Runtime.build(load_settings())
         made.start()
         _Process.runtime = made
+        _Process.tap = Tap(made.source.accepting)
         if made.settings.worker_listen is not None:
             _Process.server = StatusServer(made.settings.worker_listen, made)
             _Process.server.start()
@@ -69,10 +81,26 @@ def _start(**_: Any) -> None:
         raise SystemExit(1) from error
 
 
+@celeryd_after_setup.connect
+def _prepare(**_: Any) -> None:
+    """Connect without consuming, while there is nothing to answer from."""
+    if _Process.tap is not None:
+        _Process.tap.prepare()
+
+
+@worker_ready.connect
+def _follow_gate(sender: Any, **_: Any) -> None:
+    """Consume, from now on, whenever messages are accepted."""
+    if _Process.tap is not None:
+        _Process.tap.start(sender)
+
+
 @worker_shutting_down.connect
 def _drain(**_: Any) -> None:
     """Begin to hand back what will not finish in time; Celery itself waits for ever."""
     if _Process.runtime is not None:
+        if _Process.tap is not None:
+            _Process.tap.stop()
         log.info("shutting down: %d messages under way", len(_Process.runtime.running))
         _Process.runtime.running.drain()
 

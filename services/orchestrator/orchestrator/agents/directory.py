@@ -81,6 +81,10 @@ class DirectorySource:
         """Whether the folder is being followed."""
         return self._thread.is_alive()
 
+    def accepting(self) -> bool:
+        """Return True: nobody else says what a folder holds."""
+        return True
+
     def _follow(self) -> None:
         while not self._stop.is_set():
             try:

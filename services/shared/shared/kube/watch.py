@@ -70,6 +70,8 @@ class Follower:
         self._failures = 0
         self.connected = False
         """Whether changes are being followed at present."""
+        self.problem: KubeError | None = None
+        """What went wrong last; None since something was taken in."""
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -79,6 +81,7 @@ class Follower:
                     objects, version = await self._client.list(self._path, **self._selectors)
                     await self._sink.replaced(objects, version)
                     self._version = version
+                    self.problem = None
                 await self._watch(self._version)
             except ExpiredError as error:
                 log.info("%s: listing anew (%s)", self._path, error)
@@ -86,6 +89,7 @@ class Follower:
                 self._failures += 1
             except KubeError as error:
                 self._failures += 1
+                self.problem = error
                 if self._failures >= PATIENCE:
                     # A restored etcd may never reach this version again.
                     self._version = None
@@ -124,6 +128,7 @@ class Follower:
                     await self._sink.changed(real, newest)
                     self._version = newest
                     self._failures = 0
+                    self.problem = None
             self._failures = 0
         finally:
             reader.cancel()

@@ -1,0 +1,1 @@
+"""Agents from the Kubernetes API: watched, checked, put in effect; and the Lease that says so."""

@@ -1,0 +1,108 @@
+"""A worker is alive when it consumes: the queue's length, and noticing that nothing is heard of it.
+
+Alive but deaf: messages wait, threads are free, the broker answers, and nothing comes. No dependency that
+is away counts against the worker: then there is nothing to hear.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from orchestrator.main import QUEUE, app
+
+log = logging.getLogger(__name__)
+
+SAMPLE_S = 5.0
+"""Seconds between two looks at the queue."""
+
+DEAF_S = 60.0
+"""Seconds of waiting messages and idle threads after which the worker counts as deaf."""
+
+
+class Hearing:
+    """Decides whether the worker hears its queue. Pure, but for the clock."""
+
+    def __init__(self, deaf_s: float = DEAF_S, clock: Callable[[], float] = time.monotonic) -> None:
+        self._deaf_s = deaf_s
+        self._clock = clock
+        self._silent_since: float | None = None
+        self._taken = 0
+        self._taken_before = 0
+
+    def took(self) -> None:
+        """Note a delivery."""
+        self._taken += 1
+
+    def sample(self, waiting: int | None, *, idle: bool) -> None:
+        """Note that `waiting` messages wait (None: unknown) while the worker could take one, or not."""
+        quiet = self._taken == self._taken_before
+        self._taken_before = self._taken
+        if not (waiting and idle and quiet):
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = self._clock()
+
+    @property
+    def deaf(self) -> bool:
+        """Whether messages have waited for too long while the worker heard nothing."""
+        since = self._silent_since
+        return since is not None and self._clock() - since >= self._deaf_s
+
+
+class Backlog:
+    """Samples the queue's length, in a thread of its own."""
+
+    def __init__(self, hearing: Hearing, idle: Callable[[], bool], report: Callable[[int], None]) -> None:
+        self._hearing = hearing
+        self._idle = idle
+        self._report = report
+        self._connection: Any = None
+        self._channel: Any = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="backlog", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while not self._stop.wait(SAMPLE_S):
+            waiting = self._waiting()
+            self._hearing.sample(waiting, idle=self._idle())
+            if waiting is not None:
+                self._report(waiting)
+        self._close()
+
+    def _waiting(self) -> int | None:
+        """Count the deliveries that wait, of every priority; None when Redis does not answer."""
+        try:
+            if self._channel is None:
+                self._connection = app.connection_for_read()
+                self._channel = self._connection.channel()
+            # For Redis a declaration changes nothing; it answers with the length.
+            return int(self._channel.queue_declare(QUEUE).message_count)
+        except (OperationalError, RedisError, OSError) as error:
+            log.debug("the queue's length is not known: %s", type(error).__name__)
+            self._close()
+            return None
+
+    def _close(self) -> None:
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection is not None:
+            try:
+                connection.close()
+            except (OperationalError, RedisError, OSError):
+                log.debug("a broken connection to Redis was dropped")
