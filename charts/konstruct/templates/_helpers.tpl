@@ -1,0 +1,233 @@
+{{/* The only place where names, labels, images and security contexts are made. */}}
+
+{{/* Shortens a name to $max characters without making two names one: call with (list name max). */}}
+{{- define "konstruct.shorten" -}}
+{{- $name := index . 0 -}}{{- $max := int (index . 1) -}}
+{{- if le (len $name) $max -}}{{ $name }}
+{{- else -}}{{ printf "%s-%s" (trunc (int (sub $max 9)) $name | trimSuffix "-") (sha256sum $name | trunc 8) }}
+{{- end -}}
+{{- end -}}
+
+{{- define "konstruct.name" -}}
+{{ include "konstruct.shorten" (list (default .Chart.Name .Values.nameOverride) 40) }}
+{{- end -}}
+
+{{/* Prefix of every name; short enough for the suffixes that Kubernetes adds to names of pods. */}}
+{{- define "konstruct.fullname" -}}
+{{- $name := include "konstruct.name" . -}}
+{{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{ include "konstruct.shorten" (list (default $full .Values.fullnameOverride) 40) }}
+{{- end -}}
+
+{{/* Prefix of cluster-wide names: two releases of one name may live in two namespaces. */}}
+{{- define "konstruct.clusterName" -}}
+{{ .Release.Namespace }}-{{ include "konstruct.fullname" . }}
+{{- end -}}
+
+{{/* Secret that the chart itself makes (secrets.generate). */}}
+{{- define "konstruct.generatedSecret" -}}
+{{ include "konstruct.fullname" . }}-generated
+{{- end -}}
+
+{{/* Labels that select pods: call with (list root component). */}}
+{{- define "konstruct.selectorLabels" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: {{ include "konstruct.name" $root }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+{{- with index . 1 }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* Labels of every object: call with (list root component). */}}
+{{- define "konstruct.labels" -}}
+{{- $root := index . 0 -}}
+{{ include "konstruct.selectorLabels" . }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- with $root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Reference of an image of Konstruct's own: call with (list root image). */}}
+{{- define "konstruct.image" -}}
+{{- $root := index . 0 -}}{{- $image := index . 1 -}}
+{{- $tag := coalesce $image.tag $root.Values.image.tag $root.Chart.AppVersion -}}
+{{- with $root.Values.image.registry }}{{ trimSuffix "/" . }}/{{ end -}}
+{{ $image.repository }}:{{ $tag }}{{ with $image.digest }}@{{ . }}{{ end }}
+{{- end -}}
+
+{{/* Reference of an image of others, which may lie in another registry. */}}
+{{- define "konstruct.foreignImage" -}}
+{{ .repository }}:{{ .tag }}{{ with .digest }}@{{ . }}{{ end }}
+{{- end -}}
+
+{{/* What every pod has: call with (list root component values uid). */}}
+{{- define "konstruct.podSpec" -}}
+{{- $root := index . 0 -}}{{- $component := index . 1 -}}{{- $values := index . 2 -}}{{- $uid := index . 3 -}}
+serviceAccountName: {{ include "konstruct.fullname" $root }}-{{ $component }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: {{ $uid }}
+  runAsGroup: {{ $uid }}
+  fsGroup: {{ $uid }}
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile: { type: RuntimeDefault }
+{{- with $root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $values.nodeSelector }}
+nodeSelector: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations }}
+tolerations: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.affinity }}
+affinity: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.topologySpread }}
+topologySpreadConstraints:
+  {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - topologyKey: {{ . }}
+    maxSkew: 1
+    whenUnsatisfiable: {{ $values.topologySpread }}
+    labelSelector:
+      matchLabels: {{ include "konstruct.selectorLabels" (list $root $component) | nindent 8 }}
+    # Pods of an older revision do not count, or a rollout could not begin on a full set of nodes.
+    matchLabelKeys: [pod-template-hash]
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* What every container has beside its image: pull policy and security context. */}}
+{{- define "konstruct.container" -}}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: { drop: [ALL] }
+{{- end -}}
+
+{{/* Metadata of a pod template: call with (list root component values). */}}
+{{- define "konstruct.podMetadata" -}}
+{{- $root := index . 0 -}}{{- $component := index . 1 -}}{{- $values := index . 2 -}}
+labels:
+  {{- include "konstruct.labels" (list $root $component) | nindent 2 }}
+  {{- with $values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{/* A ServiceAccount without a token of its own: call with (list root component values). */}}
+{{- define "konstruct.serviceAccount" -}}
+{{- $root := index . 0 -}}{{- $component := index . 1 -}}{{- $values := index . 2 -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "konstruct.fullname" $root }}-{{ $component }}
+  namespace: {{ $root.Release.Namespace }}
+  labels: {{ include "konstruct.labels" (list $root $component) | nindent 4 }}
+  {{- with merge (dict) (default dict $values.annotations) $values.serviceAccount.annotations }}
+  annotations: {{ toYaml . | nindent 4 }}
+  {{- end }}
+automountServiceAccountToken: false
+{{- end -}}
+
+{{/* The way to the Kubernetes API, for the one container that needs it. */}}
+{{- define "konstruct.apiVolume" -}}
+- name: kubernetes-api
+  projected:
+    sources:
+      - serviceAccountToken: { path: token, expirationSeconds: 3607 }
+      - configMap: { name: kube-root-ca.crt, items: [{ key: ca.crt, path: ca.crt }] }
+      - downwardAPI: { items: [{ path: namespace, fieldRef: { fieldPath: metadata.namespace } }] }
+{{- end -}}
+{{- define "konstruct.apiVolumeMount" -}}
+- name: kubernetes-api
+  mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+  readOnly: true
+{{- end -}}
+
+{{/* A variable from a Secret: call with (list variable secret key). */}}
+{{- define "konstruct.secretVariable" -}}
+- name: {{ index . 0 }}
+  valueFrom: { secretKeyRef: { name: {{ index . 1 }}, key: {{ index . 2 }} } }
+{{- end -}}
+
+{{/* Who and where a pod is. */}}
+{{- define "konstruct.identityEnv" -}}
+- name: KONSTRUCT_RELEASE
+  value: {{ .Release.Name }}
+- name: KONSTRUCT_POD_NAME
+  valueFrom: { fieldRef: { fieldPath: metadata.name } }
+- name: KONSTRUCT_POD_NAMESPACE
+  valueFrom: { fieldRef: { fieldPath: metadata.namespace } }
+- name: KONSTRUCT_POD_UID
+  valueFrom: { fieldRef: { fieldPath: metadata.uid } }
+{{- with .Values.watch.namespaces }}
+- name: KONSTRUCT_WATCH_NAMESPACES
+  value: {{ join "," . }}
+{{- end }}
+{{- end -}}
+
+{{/* Secrets of the servers in use: the existing ones, or the one that the chart makes. */}}
+{{- define "konstruct.databaseSecret" -}}
+{{ .Values.postgresql.enabled | ternary (include "konstruct.generatedSecret" .) .Values.database.existingSecret }}
+{{- end -}}
+{{- define "konstruct.queueSecret" -}}
+{{ .Values.redis.enabled | ternary (include "konstruct.generatedSecret" .) .Values.queue.existingSecret }}
+{{- end -}}
+
+{{/* What every sender and worker needs to reach the database, the queue and the pool. */}}
+{{- define "konstruct.connectionEnv" -}}
+{{- $database := include "konstruct.databaseSecret" . -}}
+{{ include "konstruct.secretVariable" (list "KONSTRUCT_DATABASE_URL" $database .Values.database.keys.service) }}
+{{ include "konstruct.secretVariable" (list "KONSTRUCT_SYSTEM_DATABASE_URL" $database .Values.database.keys.system) }}
+{{ include "konstruct.secretVariable" (list "KONSTRUCT_REDIS_URL" (include "konstruct.queueSecret" .) .Values.queue.keys.url) }}
+- name: KONSTRUCT_LLM_POOL_URL
+  value: {{ default (printf "http://%s-llm-pool:8004" (include "konstruct.fullname" .)) .Values.worker.llmPoolUrl }}
+{{ include "konstruct.tokenEnv" . }}
+{{- end -}}
+
+{{- define "konstruct.tokenEnv" -}}
+{{- with .Values.llmPool.auth }}{{ if .enabled -}}
+{{ include "konstruct.secretVariable" (list "KONSTRUCT_LLM_POOL_TOKEN" (default (include "konstruct.generatedSecret" $) .existingSecret) .key) }}
+{{- end }}{{ end }}
+{{- end -}}
+
+{{/* Grace periods: longer than what may be under way. */}}
+{{- define "konstruct.llmPoolGrace" -}}
+{{ add .Values.llmPool.timeoutSeconds .Values.llmPool.preStopSeconds 15 }}
+{{- end -}}
+{{- define "konstruct.workerGrace" -}}
+{{ add .Values.worker.messageDeadlineSeconds .Values.worker.drainSeconds 15 }}
+{{- end -}}
+
+{{/* A PodDisruptionBudget: call with (list root component values). */}}
+{{- define "konstruct.podDisruptionBudget" -}}
+{{- $root := index . 0 -}}{{- $component := index . 1 -}}{{- $values := index . 2 -}}
+{{- if $values.enabled -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ include "konstruct.fullname" $root }}-{{ $component }}
+  namespace: {{ $root.Release.Namespace }}
+  labels: {{ include "konstruct.labels" (list $root $component) | nindent 4 }}
+spec:
+  maxUnavailable: {{ $values.maxUnavailable }}
+  # A pod that does not work anyway never holds up the drain of a node.
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels: {{ include "konstruct.selectorLabels" (list $root $component) | nindent 6 }}
+{{- end -}}
+{{- end -}}
