@@ -1,4 +1,4 @@
-"""Fixtures of every suite: real servers, a migrated database of one's own, a worker, a stub llm-pool."""
+"""Fixtures of every suite: real servers, a migrated database, a worker, a stub llm-pool, Kubernetes."""
 
 from __future__ import annotations
 
@@ -7,4 +7,5 @@ pytest_plugins = [
     "tests.support.database",
     "tests.support.pool",
     "tests.support.worker",
+    "tests.support.kubernetes",
 ]
