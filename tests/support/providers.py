@@ -101,14 +101,16 @@ def raw(body: str) -> Act:
 
 
 class StubProvider:
-    """One provider on a free port."""
+    """One provider, on a free port unless told which."""
 
-    def __init__(self, protocol: str, model: str) -> None:
+    def __init__(self, protocol: str, model: str, *, host: str = "127.0.0.1", port: int = 0) -> None:
         """Make one; it serves inside its context.
 
         Args:
             protocol: ``anthropic``, ``openai`` or ``ollama``.
             model: The model that a healthy answer names.
+            host: Address that it listens on.
+            port: Port that it listens on; 0 takes a free one.
         """
         self.protocol = protocol
         self.model = model
@@ -125,7 +127,8 @@ class StubProvider:
         self.abandoned = 0
         """Requests whose client went away while they hung."""
         self._server: asyncio.Server | None = None
-        self._port = 0
+        self._host = host
+        self._port = port
         self._open: set[asyncio.StreamWriter] = set()
 
     @property
@@ -149,7 +152,7 @@ class StubProvider:
 
     async def up(self) -> None:
         """Listen (again, on the same port)."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(self._serve, self._host, self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def down(self) -> None:

@@ -1,7 +1,7 @@
-"""The small model's server process: ``python -m konstruct_cli.stack.model_server PORT``.
+"""The small model's server process: ``python -m konstruct_cli.stack.model_server PORT [ADDRESS]``.
 
-An OpenAI-compatible endpoint on the loopback interface. It asks for the key in ``MODEL_SERVER_KEY``, so
-that only this stack's pool uses it, and lives until it is told to end.
+An OpenAI-compatible endpoint, on the loopback interface unless another address is given. It asks for the
+key in ``MODEL_SERVER_KEY``, so that only this stack's pool uses it, and lives until it is told to end.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def threads() -> int:
     return min(4, max(1, (os.cpu_count() or 1) // 2))
 
 
-def main(port: int) -> None:
-    """Serve the model on `port` until SIGTERM or SIGINT."""
+def main(port: int, address: str = "127.0.0.1") -> None:
+    """Serve the model on `port` of `address` until SIGTERM or SIGINT."""
     ending = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ending)  # before the server's threads, which inherit it
     path = weights()
@@ -65,7 +65,7 @@ def main(port: int) -> None:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(path)
     parameters.model_alias = {MODEL}
-    parameters.hostnames = ["127.0.0.1"]
+    parameters.hostnames = [address]
     parameters.port = port
     parameters.api_keys = [os.environ[KEY_VARIABLE]]
     parameters.n_ctx = CONTEXT_TOKENS
@@ -81,4 +81,4 @@ def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), *sys.argv[2:3])
