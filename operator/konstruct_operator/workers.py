@@ -1,0 +1,185 @@
+"""What the workers' Leases say: which workers there are, and who has what in effect. Pure.
+
+Times are of the operator's own monotonic clock: a Lease is alive for its duration after the operator saw it
+change, so no clock of a node is trusted. Every doubt counts against "synced".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from shared.kube.leases import Refusal, WorkerLease
+from shared.kube.objects import AgentRef, ConditionReason
+
+NAMED = 3
+"""Workers that a message names; the rest is a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """Whether every worker has a revision in effect."""
+
+    status: str
+    """``True``, ``False`` or ``Unknown``."""
+
+    reason: ConditionReason
+    """Why."""
+
+    message: str
+    """The same, for people."""
+
+    @property
+    def done(self) -> bool:
+        """Whether every worker has it."""
+        return self.status == "True"
+
+
+class WorkerHealth(StrEnum):
+    """How a worker is doing, as a label of a metric."""
+
+    ALIVE = "alive"
+    """It renews its Lease."""
+
+    SILENT = "silent"
+    """Its Lease has expired, or vanished without a farewell; it may still be answering."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    lease: WorkerLease
+    heard: float
+    vanished: bool = False
+
+
+class Workers:
+    """The workers of one release."""
+
+    def __init__(self) -> None:
+        self._workers: dict[str, _Worker] = {}
+
+    def replaced(self, leases: Iterable[WorkerLease], now: float) -> None:
+        """Take in a complete list."""
+        listed = {lease.name: lease for lease in leases}
+        for name in self._workers.keys() - listed.keys():
+            self.deleted(name, now)
+        for lease in listed.values():
+            self.put(lease, now)
+
+    def put(self, lease: WorkerLease, now: float) -> None:
+        """Take in a Lease that was made or has changed."""
+        if not lease.holder:  # it stopped cleanly: it answers no more
+            self._workers.pop(lease.name, None)
+            return
+        known = self._workers.get(lease.name)
+        if known is None or (known.lease.uid, known.lease.renewed) != (lease.uid, lease.renewed):
+            self._workers[lease.name] = _Worker(lease, heard=now)
+        else:
+            known.lease, known.vanished = lease, False
+
+    def deleted(self, name: str, now: float) -> None:
+        """Take in that a Lease is gone.
+
+        Its worker said no farewell, so it may run on, cut off, until its Lease would have expired: a Pod
+        that was deleted by force does.
+        """
+        known = self._workers.get(name)
+        if known is not None:
+            known.vanished = True
+            self.forget_expired(now)
+
+    def forget_expired(self, now: float) -> None:
+        """Forget workers whose Lease is gone and would have expired by now."""
+        for name, worker in list(self._workers.items()):
+            if worker.vanished and _expired(worker, now):
+                del self._workers[name]
+
+    def health(self, now: float) -> Counter[WorkerHealth]:
+        """Count the workers."""
+        self.forget_expired(now)
+        return Counter(_health(worker, now) for worker in self._workers.values())
+
+    def floor(self, namespace: str, now: float) -> int | None:
+        """Resource version up to which every worker has applied `namespace`; None while some have not."""
+        self.forget_expired(now)
+        seen = [
+            None if _health(worker, now) is WorkerHealth.SILENT else worker.lease.state.seen_in(namespace)
+            for worker in self._workers.values()
+        ]
+        known = [version for version in seen if version is not None]
+        return min(known) if known and len(known) == len(seen) else None
+
+    def mood(self, now: float) -> tuple[frozenset[str], frozenset[str], frozenset[Refusal]]:
+        """All but progress that changes verdicts: who is there, who is silent, what is refused."""
+        self.forget_expired(now)
+        silent = {
+            name for name, worker in self._workers.items() if _health(worker, now) is WorkerHealth.SILENT
+        }
+        refused = {item for worker in self._workers.values() for item in worker.lease.state.refused}
+        return frozenset(self._workers), frozenset(silent), frozenset(refused)
+
+    def verdict(self, ref: AgentRef, revision: str, version: int | None, now: float) -> Sync:
+        """Say whether every worker has `revision` of an Agent in effect.
+
+        `version` is the resource version that the write of the revision returned, None before the write.
+        """
+        self.forget_expired(now)
+        workers = self._workers.values()
+        total = len(workers)
+        if not total:
+            return Sync(
+                "Unknown",
+                ConditionReason.NO_WORKERS,
+                "there is no worker; look at the worker Deployment of this release",
+            )
+        for worker in workers:
+            for refusal in worker.lease.state.refused:
+                if (refusal.namespace, refusal.name, refusal.revision) == (*ref, revision):
+                    return Sync(
+                        "False",
+                        ConditionReason.WORKER_REFUSED,
+                        f"worker {worker.lease.name} refuses revision {revision}: {refusal.reason}",
+                    )
+        silent = sorted(
+            worker.lease.name for worker in workers if _health(worker, now) is WorkerHealth.SILENT
+        )
+        if silent:
+            return Sync(
+                "Unknown",
+                ConditionReason.WORKER_SILENT,
+                f"nothing is heard of {len(silent)} of {total} workers: {_named(silent)}; "
+                "look at their Pods, or delete them",
+            )
+        late = sorted(worker.lease.name for worker in workers if not _has(worker, ref[0], version))
+        if late:
+            return Sync(
+                "False",
+                ConditionReason.WORKERS_PENDING,
+                f"revision {revision} is in effect on {total - len(late)}/{total} workers; "
+                f"waiting for {_named(late)}",
+            )
+        return Sync("True", ConditionReason.WORKERS_SYNCED, f"{total}/{total} workers")
+
+
+def _has(worker: _Worker, namespace: str, version: int | None) -> bool:
+    state = worker.lease.state
+    seen = state.seen_in(namespace)
+    # More Agents are refused than the Lease has room to name: this one may be among them.
+    hidden = state.refused_total > len(state.refused)
+    return version is not None and seen is not None and seen >= version and not hidden
+
+
+def _expired(worker: _Worker, now: float) -> bool:
+    return now >= worker.heard + worker.lease.duration_s
+
+
+def _health(worker: _Worker, now: float) -> WorkerHealth:
+    silent = worker.vanished or _expired(worker, now)
+    return WorkerHealth.SILENT if silent else WorkerHealth.ALIVE
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
