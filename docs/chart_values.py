@@ -1,4 +1,4 @@
-"""Rewrites the table of the chart's values: descriptions of its schema, defaults of values.yaml. Run it after changing one."""
+"""Rewrites the table of the chart's values: descriptions of its schema, defaults of values.yaml."""
 
 from __future__ import annotations
 
