@@ -1,0 +1,162 @@
+"""An operator's claim on each namespace that it serves: a Lease, so that two operators notice each other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+from konstruct_operator.config_maps import Object
+from shared.kube.client import KubeClient
+from shared.kube.errors import ConflictError, KubeError, NotFoundError
+from shared.kube.names import FIELD_MANAGER, MANAGED_BY_LABEL, OPERATOR_LEASE, lease_path, leases_path
+
+log = logging.getLogger(__name__)
+
+DURATION_S = 60
+"""Seconds after its last renewal for which a claim holds."""
+
+RENEW_S = 20.0
+"""Seconds between two renewals."""
+
+
+class ServedError(Exception):
+    """Another operator serves a namespace already; the message says which and what to do."""
+
+
+class Claims:
+    """The namespaces that this operator has claimed, and those that are another's."""
+
+    def __init__(self, client: KubeClient, holder: str, gained: Callable[[str], None]) -> None:
+        self._client = client
+        self._holder = holder
+        self._gained = gained
+        self._held: dict[str, Object] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self.refused: dict[str, str] = {}
+        """Namespaces that another serves, with its name."""
+
+    async def serves(self, namespace: str) -> bool:
+        """Whether this operator may serve `namespace`; claims it the first time."""
+        if namespace in self._held:
+            return True
+        if namespace in self.refused:
+            return False
+        return await self.claim(namespace) is None
+
+    async def claim(self, namespace: str) -> str | None:
+        """Claim `namespace`; returns the other operator that has it, or None.
+
+        Raises:
+            KubeError: the claim can neither be made nor read.
+        """
+        async with self._locks.setdefault(namespace, asyncio.Lock()):
+            if namespace in self._held:
+                return None
+            other = await self._claim(namespace)
+        if other is None:
+            if self.refused.pop(namespace, None) is not None:
+                log.info("namespace %s is ours now", namespace)
+                self._gained(namespace)
+        elif self.refused.get(namespace) != other:
+            self.refused[namespace] = other
+            log.error("%s", served_message(namespace, other))
+        return other
+
+    async def refuse_if_served(self) -> None:
+        """Look for another operator in the whole cluster.
+
+        Raises:
+            ServedError: there is one.
+        """
+        selector = f"metadata.name={OPERATOR_LEASE}"
+        for claim in (await self._client.list(leases_path(), field_selector=selector))[0]:
+            other = self._other(claim)
+            if other is not None:
+                raise ServedError(served_message(claim["metadata"]["namespace"], other))
+
+    async def run(self) -> None:
+        """Renew until cancelled, and try again for what is another's."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            for namespace in [*self._held, *self.refused]:
+                try:
+                    await self._renew(namespace)
+                except KubeError as error:
+                    log.warning("the claim on namespace %s: %s", namespace, error)
+
+    async def release(self) -> None:
+        """Give up every claim, as the last thing."""
+        for namespace, claim in self._held.items():
+            with suppress(KubeError):
+                await self._client.delete(lease_path(namespace, OPERATOR_LEASE), uid=claim["metadata"]["uid"])
+        self._held.clear()
+
+    async def _renew(self, namespace: str) -> None:
+        if namespace in self.refused:
+            await self.claim(namespace)
+            return
+        try:
+            self._held[namespace] = await self._write(namespace, self._held[namespace])
+        except ConflictError:  # it was touched, or taken after we were away for too long
+            del self._held[namespace]
+            await self.claim(namespace)
+        except NotFoundError:  # deleted, perhaps with its namespace
+            del self._held[namespace]
+
+    async def _claim(self, namespace: str) -> str | None:
+        path = lease_path(namespace, OPERATOR_LEASE)
+        try:
+            self._held[namespace] = await self._client.create(
+                leases_path(namespace), self._manifest(namespace)
+            )
+        except ConflictError:
+            found = await self._client.get(path)
+            other = self._other(found)
+            if other is not None:
+                return other
+            self._held[namespace] = await self._write(namespace, found)
+        return None
+
+    async def _write(self, namespace: str, known: Object) -> Object:
+        manifest = self._manifest(namespace)
+        # Only if nobody has written in between: of two operators one wins.
+        manifest["metadata"]["resourceVersion"] = known["metadata"]["resourceVersion"]
+        manifest["metadata"]["uid"] = known["metadata"]["uid"]
+        return await self._client.apply(lease_path(namespace, OPERATOR_LEASE), manifest, FIELD_MANAGER)
+
+    def _manifest(self, namespace: str) -> Object:
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {
+                "name": OPERATOR_LEASE,
+                "namespace": namespace,
+                "labels": {MANAGED_BY_LABEL: FIELD_MANAGER},
+            },
+            "spec": {
+                "holderIdentity": self._holder,
+                "leaseDurationSeconds": DURATION_S,
+                "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            },
+        }
+
+    def _other(self, claim: Object) -> str | None:
+        """Return who else holds a claim that has not expired."""
+        spec = claim.get("spec") or {}
+        holder, renewed = spec.get("holderIdentity"), spec.get("renewTime")
+        if not holder or holder == self._holder or not renewed:
+            return None
+        ends = datetime.fromisoformat(renewed) + timedelta(seconds=spec.get("leaseDurationSeconds") or 0)
+        return str(holder) if ends > datetime.now(UTC) else None
+
+
+def served_message(namespace: str, other: str) -> str:
+    """Say that `other` serves `namespace`."""
+    owner_namespace, _, release = other.partition("/")
+    return (
+        f"namespace {namespace} is served by the operator of release {release} in namespace {owner_namespace}; "
+        "uninstall that release, or have the two watch different namespaces (watch.namespaces)"
+    )

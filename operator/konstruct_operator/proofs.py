@@ -1,0 +1,111 @@
+"""The proof that a revision is in effect: what each Agent still waits for, and the Leases that bring it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from konstruct_operator.config_maps import Object
+from konstruct_operator.status import Active
+from konstruct_operator.workers import Sync, Workers
+from shared.kube.leases import WorkerLease
+from shared.kube.objects import AgentRef
+from shared.kube.watch import Change
+
+TICK_S = 1.0
+"""Seconds between two looks at workers that have fallen silent."""
+
+SETTLE_S = 2.0
+"""Seconds for which an Agent that waits is not told of each worker that comes or goes."""
+
+
+class Pointer(NamedTuple):
+    """What an Agent's status points workers at, and since when."""
+
+    uid: str
+    """Identity of the Agent."""
+
+    revision: str
+    """Revision that has to be in effect."""
+
+    tenant_id: str
+    """Tenant that it has to be in effect for."""
+
+    version: int
+    """Resource version that workers must have applied."""
+
+
+class Proofs:
+    """Follows the workers' Leases (it is the sink of their Follower) and knows who waits for them."""
+
+    def __init__(self, concerned: Callable[[AgentRef], None]) -> None:
+        self.workers = Workers()
+        """The workers of this release."""
+        self.complete = asyncio.Event()
+        """Set once a complete list of Leases was taken in."""
+        self._concerned = concerned
+        self._waiting: dict[AgentRef, Pointer] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def replaced(self, objects: list[Object], resource_version: str) -> None:
+        """Take in all Leases."""
+        self.workers.replaced((WorkerLease.of(item) for item in objects), time.monotonic())
+        self.complete.set()
+        self._tell_proven()
+
+    async def changed(self, changes: list[Change], resource_version: str) -> None:
+        """Take in changes of Leases."""
+        now = time.monotonic()
+        for change in changes:
+            if change.type == "DELETED":
+                self.workers.deleted(change.object["metadata"]["name"], now)
+            else:
+                self.workers.put(WorkerLease.of(change.object), now)
+        self._tell_proven()
+
+    def expect(self, ref: AgentRef, uid: str, active: Active, version: int) -> None:
+        """Note that an Agent was pointed at `active` by the write that returned `version`."""
+        self._waiting[ref] = Pointer(uid, active.revision, active.tenant_id, version)
+
+    def known(self, ref: AgentRef, uid: str, active: Active) -> bool:
+        """Whether this very revision is waited for already."""
+        found = self._waiting.get(ref)
+        return found is not None and found[:3] == (uid, active.revision, active.tenant_id)
+
+    def settle(self, ref: AgentRef) -> None:
+        """Note that an Agent waits for nothing."""
+        self._waiting.pop(ref, None)
+
+    def verdict(self, ref: AgentRef, active: Active | None) -> Sync:
+        """Say whether `active` is in effect on every worker, by what is known of its writing."""
+        found = self._waiting.get(ref)
+        revision = active.revision if active is not None else ""
+        version = found.version if found is not None and found.revision == revision else None
+        return self.workers.verdict(ref, revision, version, time.monotonic())
+
+    async def run(self) -> None:
+        """Tell everybody who waits when workers come, go, fall silent or refuse; until cancelled."""
+        mood = self.workers.mood(time.monotonic())
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = self.workers.mood(time.monotonic())
+            if now != mood:
+                mood = now
+                await asyncio.sleep(SETTLE_S)
+                for ref in list(self._waiting):
+                    self._concerned(ref)
+
+    def _tell_proven(self) -> None:
+        now = time.monotonic()
+        floors: dict[str, int | None] = {}
+        for ref, pointer in self._waiting.items():
+            namespace = ref[0]
+            if namespace not in floors:
+                floors[namespace] = self.workers.floor(namespace, now)
+            floor = floors[namespace]
+            if floor is not None and floor >= pointer.version:
+                self._concerned(ref)

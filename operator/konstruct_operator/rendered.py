@@ -1,0 +1,93 @@
+"""The rendered ConfigMaps that the cluster holds: a forged or missing one is noticed at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from konstruct_operator.config_maps import KnownConfigMap, Object, owner_of
+from shared.kube.objects import AgentRef
+from shared.kube.watch import Change
+
+
+class RenderedStore:
+    """What is known of every rendered ConfigMap, by Agent."""
+
+    def __init__(self) -> None:
+        self._known: dict[AgentRef, dict[str, KnownConfigMap]] = {}
+
+    def of(self, ref: AgentRef) -> tuple[KnownConfigMap, ...]:
+        """Return what the cluster holds for an Agent."""
+        return tuple(self._known.get(ref, {}).values())
+
+    def put(self, item: Object) -> bool:
+        """Take in a ConfigMap; True when that changed anything that matters."""
+        metadata = item["metadata"]
+        ref = owner_of(metadata["namespace"], metadata["name"])
+        if ref is None:
+            return False
+        found = KnownConfigMap.of(item)
+        before = self._known.get(ref, {}).get(found.name)
+        if before is not None and before.resource_version >= found.resource_version:
+            return False
+        self._known.setdefault(ref, {})[found.name] = found
+        return before is None or (before.uid, before.fingerprint) != (found.uid, found.fingerprint)
+
+    def remove(self, namespace: str, name: str, resource_version: int | None = None) -> bool:
+        """Take in that a ConfigMap is gone; True when it was known, and not made anew since."""
+        ref = owner_of(namespace, name)
+        known = self._known.get(ref, {}) if ref is not None else {}
+        if ref is None or name not in known:
+            return False
+        if resource_version is not None and known[name].resource_version > resource_version:
+            return False
+        del known[name]
+        if not known:
+            del self._known[ref]
+        return True
+
+
+class RenderedSink:
+    """Gives the ConfigMaps of one followed collection to the store."""
+
+    def __init__(self, store: RenderedStore, concerned: Callable[[AgentRef], None]) -> None:
+        self._store = store
+        self._concerned = concerned
+        self._listed: set[tuple[str, str]] = set()
+        self.complete = asyncio.Event()
+        """Set once a complete list was taken in."""
+
+    async def replaced(self, objects: list[Object], resource_version: str) -> None:
+        """Take in a complete list: what is not in it is gone."""
+        listed = {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in objects}
+        for namespace, name in self._listed - listed:
+            self._gone(namespace, name, int(resource_version))
+        self._listed = listed
+        for item in objects:
+            self._put(item)
+        self.complete.set()
+
+    async def changed(self, changes: list[Change], resource_version: str) -> None:
+        """Take in changes."""
+        for change in changes:
+            metadata = change.object["metadata"]
+            place = metadata["namespace"], metadata["name"]
+            if change.type == "DELETED":
+                self._listed.discard(place)
+                self._gone(*place, int(metadata["resourceVersion"]))
+            else:
+                self._listed.add(place)
+                self._put(change.object)
+
+    def _put(self, item: Object) -> None:
+        if self._store.put(item):
+            self._tell(item["metadata"]["namespace"], item["metadata"]["name"])
+
+    def _gone(self, namespace: str, name: str, resource_version: int) -> None:
+        if self._store.remove(namespace, name, resource_version):
+            self._tell(namespace, name)
+
+    def _tell(self, namespace: str, name: str) -> None:
+        ref = owner_of(namespace, name)
+        if ref is not None:
+            self._concerned(ref)
