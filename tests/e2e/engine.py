@@ -63,8 +63,11 @@ class OwnPodman:
         """Set it up; `folder` will hold all that it writes."""
         self._namespace = name
         self._folder = folder
+        self._running = Path("/run") / name  # podman wants this path to be short
+        self._running.mkdir(exist_ok=True)
         settings = {
             "folder": folder,
+            "running": self._running,
             "images": image.store(),
             "files": min(_MOST_FILES, _hard_limit(resource.RLIMIT_NOFILE)),
             "processes": min(_MOST_PROCESSES, _hard_limit(resource.RLIMIT_NPROC)),
@@ -97,8 +100,10 @@ class OwnPodman:
             )
         subprocess.run(["ip", "netns", "delete", self._namespace], capture_output=True, check=False)
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        for mount in reversed([mount for mount in mounts if mount.startswith(f"{self._folder}/")]):
+        ours = (f"{self._folder}/", f"{self._running}/")
+        for mount in reversed([mount for mount in mounts if mount.startswith(ours)]):
             subprocess.run(["umount", "--lazy", mount], capture_output=True, check=False)
+        shutil.rmtree(self._running, ignore_errors=True)
 
 
 def choose(name: str, folder: Path) -> Engine:

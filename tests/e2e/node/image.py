@@ -128,16 +128,9 @@ def _import(root: Path, store: Path) -> None:
         "STOPSIGNAL SIGRTMIN+3",
     ]
     options = [option for change in changes for option in ("--change", change)]
-    scratch = root.with_name("podman")
-    podman: list[str | Path] = [
-        "podman",
-        "--root",
-        store,
-        "--runroot",
-        scratch / "run",
-        "--tmpdir",
-        scratch / "tmp",
-    ]
-    podman += ["--storage-driver", "overlay", "--cgroup-manager", "cgroupfs"]
-    run([*podman, "import", *options, packed, NAME])
+    # podman wants this path to be short.
+    with tempfile.TemporaryDirectory(prefix="konstruct-", dir="/run") as running:
+        podman: list[str | Path] = ["podman", "--root", store, "--runroot", running, "--tmpdir", running]
+        podman += ["--storage-driver", "overlay", "--cgroup-manager", "cgroupfs"]
+        run([*podman, "import", *options, packed, NAME])
     packed.unlink()
