@@ -36,6 +36,8 @@ class Engine(Protocol):
     """What goes before a command that must reach the cluster."""
     environment: dict[str, str]
     """Environment of such a command."""
+    builder: str
+    """What builds images here: docker, podman or buildah."""
 
     def remove(self) -> None:
         """Take away what was made for the cluster, once kind has deleted its node."""
@@ -48,6 +50,7 @@ class MachineEngine:
 
     def __init__(self, program: str) -> None:
         self.image = KIND_IMAGE
+        self.builder = program
         self.environment = {**os.environ, "KIND_EXPERIMENTAL_PROVIDER": program}
 
     def remove(self) -> None:
@@ -58,6 +61,7 @@ class OwnPodman:
     """podman with a store, settings and a network namespace for one cluster."""
 
     image = image.NAME
+    builder = "buildah"  # in a store of its own; it needs nothing of the machine's podman
 
     def __init__(self, name: str, folder: Path) -> None:
         """Set it up; `folder` will hold all that it writes."""
