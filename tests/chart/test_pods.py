@@ -1,0 +1,199 @@
+"""What holds for every pod of the chart, whatever the values."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+
+from shared.config import PREFIX, Settings, load_settings
+from tests.chart.rendering import (
+    EXTERNAL,
+    IN_CHART,
+    ChartError,
+    Manifest,
+    component,
+    containers,
+    environment,
+    kinds,
+    named,
+    pod_templates,
+    render_chart,
+)
+
+WITH_API = {"worker", "operator"}
+"""Components that speak to the Kubernetes API."""
+
+TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+
+def test_pods_are_restricted(manifests: list[Manifest]) -> None:
+    for name, pod in pod_templates(manifests):
+        security = pod["spec"]["securityContext"]
+        assert security["runAsNonRoot"] is True, name
+        assert security["runAsUser"] > 0, name
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        for container in containers(pod):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, name
+            assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"], name
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod["spec"].keys(), name
+        for volume in pod["spec"]["volumes"]:
+            assert volume.keys() - {"name"} <= {"emptyDir", "configMap", "projected"}, name
+
+
+def test_containers_say_what_they_need(manifests: list[Manifest]) -> None:
+    for name, pod in pod_templates(manifests):
+        for container in containers(pod):
+            assert container["resources"]["requests"].keys() == {"cpu", "memory"}, name
+            assert "memory" in container["resources"]["limits"], name
+        for volume in pod["spec"]["volumes"]:
+            if "emptyDir" in volume:
+                assert volume["emptyDir"]["sizeLimit"], name
+
+
+def test_images_are_pinned(manifests: list[Manifest]) -> None:
+    for name, pod in pod_templates(manifests):
+        for container in containers(pod):
+            assert re.fullmatch(r"[a-z0-9./:-]+:[0-9][\w.]*", container["image"]), name
+            assert not container["image"].endswith(":latest"), name
+
+
+def test_every_workload_has_an_account_of_its_own(manifests: list[Manifest]) -> None:
+    accounts = {one["metadata"]["name"]: one for one in kinds(manifests, "ServiceAccount")}
+    used = [pod["spec"]["serviceAccountName"] for _, pod in pod_templates(manifests)]
+    assert sorted(used) == sorted(accounts)
+    assert "default" not in used
+    for account in accounts.values():
+        assert account["automountServiceAccountToken"] is False
+
+
+def test_a_token_is_mounted_only_where_it_is_needed(manifests: list[Manifest]) -> None:
+    for name, pod in pod_templates(manifests):
+        assert pod["spec"]["automountServiceAccountToken"] is False, name
+        assert pod["spec"]["enableServiceLinks"] is False, name
+        with_token = [
+            container["name"]
+            for container in containers(pod)
+            if any(mount["mountPath"] == TOKEN_FOLDER for mount in container["volumeMounts"])
+        ]
+        projected = [volume for volume in pod["spec"]["volumes"] if "projected" in volume]
+        if component(pod) in WITH_API:
+            assert with_token == [component(pod)], name
+            (volume,) = projected
+            sources = {key for source in volume["projected"]["sources"] for key in source}
+            assert sources == {"serviceAccountToken", "configMap", "downwardAPI"}
+        else:
+            assert (with_token, projected) == ([], []), name
+
+
+def test_what_runs_on_is_probed(manifests: list[Manifest]) -> None:
+    for manifest in kinds(manifests, "Deployment", "StatefulSet"):
+        (container,) = manifest["spec"]["template"]["spec"]["containers"]
+        assert {"livenessProbe", "readinessProbe"} <= container.keys(), manifest["metadata"]["name"]
+    paths = {
+        component(one): [
+            one["spec"]["template"]["spec"]["containers"][0][f"{kind}Probe"]["httpGet"]["path"]
+            for kind in ("startup", "liveness", "readiness")
+        ]
+        for one in kinds(manifests, "Deployment")
+    }
+    assert paths == {
+        "llm-pool": ["/health", "/health", "/readyz"],
+        "worker": ["/healthz", "/healthz", "/readyz"],
+        "operator": ["/healthz", "/healthz", "/healthz"],
+    }
+
+
+def test_the_environment_of_ours_is_made_of_settings(manifests: list[Manifest]) -> None:
+    for name, pod in pod_templates(manifests):
+        for container in containers(pod):
+            if "konstruct/" not in container["image"]:
+                continue
+            variables = {key for key in environment(container) if key.startswith(PREFIX)}
+            known = {PREFIX + field.upper() for field in Settings.model_fields}
+            assert variables <= known, name
+            load_settings(
+                {key: value for key, value in environment(container).items() if isinstance(value, str)}
+            )
+
+
+def test_stopping_takes_as_long_as_what_is_under_way(manifests: list[Manifest]) -> None:
+    for deployment in kinds(manifests, "Deployment"):
+        spec = deployment["spec"]["template"]["spec"]
+        variables = environment(spec["containers"][0])
+        settings = load_settings({key: value for key, value in variables.items() if isinstance(value, str)})
+        if component(deployment) == "worker":
+            least = settings.message_deadline_s + settings.drain_s
+        elif component(deployment) == "llm-pool":
+            (_, pause) = spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+            # What the pool itself waits for requests under way, after it got the signal.
+            least = int(pause) + settings.llm_pool_timeout_s + 5
+        else:
+            least = 0
+        assert spec["terminationGracePeriodSeconds"] > least
+        assert math.isfinite(least)
+
+
+def test_the_operator_is_alone_and_rollouts_take_nothing_away(manifests: list[Manifest]) -> None:
+    strategies = {component(one): one["spec"]["strategy"] for one in kinds(manifests, "Deployment")}
+    assert strategies["operator"] == {"type": "Recreate"}
+    assert named(manifests, "Deployment", "-operator")["spec"]["replicas"] == 1
+    for name in ("worker", "llm-pool"):
+        assert strategies[name]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+def test_replicas_belong_to_the_autoscaler_where_there_is_one() -> None:
+    fixed = render_chart(IN_CHART)
+    scaled = render_chart(IN_CHART, {"worker.keda.enabled": True, "llmPool.autoscaling.enabled": True})
+    for name in ("-worker", "-llm-pool"):
+        assert "replicas" in named(fixed, "Deployment", name)["spec"]
+        assert "replicas" not in named(scaled, "Deployment", name)["spec"]
+    assert kinds(fixed, "HorizontalPodAutoscaler", "ScaledObject", "TriggerAuthentication") == []
+    assert len(kinds(scaled, "HorizontalPodAutoscaler", "ScaledObject", "TriggerAuthentication")) == 3
+
+
+def test_selectors_find_their_pods_and_no_others(manifests: list[Manifest]) -> None:
+    pods = {name: pod["metadata"]["labels"] for name, pod in pod_templates(manifests)}
+
+    def selected(labels: dict[str, str]) -> list[str]:
+        return [name for name, found in pods.items() if labels.items() <= found.items()]
+
+    for manifest in kinds(manifests, "Deployment", "StatefulSet"):
+        name = f"{manifest['kind']}/{manifest['metadata']['name']}"
+        assert selected(manifest["spec"]["selector"]["matchLabels"]) == [name]
+    for service in kinds(manifests, "Service"):
+        (target,) = selected(service["spec"]["selector"])
+        assert target.endswith("/" + service["metadata"]["name"])
+    for budget in kinds(manifests, "PodDisruptionBudget"):
+        (target,) = selected(budget["spec"]["selector"]["matchLabels"])
+        assert target == "Deployment/" + budget["metadata"]["name"]
+
+
+def test_workers_wait_for_the_migration(manifests: list[Manifest]) -> None:
+    (waiting,) = named(manifests, "Deployment", "-worker")["spec"]["template"]["spec"]["initContainers"]
+    assert waiting["command"][:2] == ["konstruct-migrate", "--check"]
+    assert (
+        waiting["image"] == named(manifests, "Job", "")["spec"]["template"]["spec"]["containers"][0]["image"]
+    )
+    # The owner of the schema is known to the migration alone.
+    assert "KONSTRUCT_MIGRATION_DATABASE_URL" not in environment(waiting)
+
+
+def test_the_migration_is_a_hook_where_its_database_is_there_before() -> None:
+    inside, outside = render_chart(IN_CHART), render_chart(EXTERNAL)
+    assert "annotations" not in named(inside, "Job", "")["metadata"]
+    for manifest in (named(outside, "Job", "-migration"), named(outside, "ServiceAccount", "-migration")):
+        annotations = manifest["metadata"]["annotations"]
+        assert annotations["helm.sh/hook"] == "pre-install,pre-upgrade"
+        assert "hook-succeeded" in annotations["helm.sh/hook-delete-policy"]
+
+
+@pytest.mark.parametrize("value", ["llmPool", "worker"])
+def test_a_grace_period_that_cuts_work_off_is_refused(value: str) -> None:
+    with pytest.raises(ChartError, match=f"{value}.terminationGracePeriodSeconds would cut"):
+        render_chart(IN_CHART, {f"{value}.terminationGracePeriodSeconds": 30})
