@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.e2e.agents import agent, namespace
 from tests.e2e.cluster import KindCluster
 from tests.e2e.images.build import archives
+from tests.e2e.product import Product
+from tests.e2e.provider_pod import KEYS, Providers
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +21,38 @@ def cluster() -> Iterator[KindCluster]:
     with KindCluster() as made:
         made.load(*archives(made.engine.builder))
         yield made
+
+
+@pytest.fixture(scope="session")
+def providers(cluster: KindCluster) -> Providers:
+    """Start the providers and the small model."""
+    made = Providers(cluster)
+    made.install()
+    return made
+
+
+@pytest.fixture(scope="session")
+def product(cluster: KindCluster, providers: Providers) -> Product:
+    """Install the chart with its dev values, and two tenants with their agents."""
+    made = Product(cluster)
+    made.apply(
+        namespace(made.namespace), namespace("acme", "acme"), namespace("globex", "globex"), secret(made)
+    )
+    made.install()
+    made.apply(
+        agent("acme", "ada"),
+        agent("globex", "greta"),
+        agent("globex", "strict", onFallback="refuse"),
+    )
+    for place, name in (("acme", "ada"), ("globex", "greta"), ("globex", "strict")):
+        made.ready(place, name)
+    return made
+
+
+def secret(product: Product) -> dict[str, Any]:
+    """Build the Secret with the providers' keys."""
+    metadata = {"name": "providers", "namespace": product.namespace}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": KEYS}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

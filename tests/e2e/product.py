@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.cluster import KindCluster
+from tests.e2e.progress import E2eError
 from tests.support.toolchain import tool
 from tests.support.waiting import eventually
 
@@ -25,7 +26,9 @@ Object = dict[str, Any]
 class Product:
     """One release, in a namespace of its own."""
 
-    def __init__(self, cluster: KindCluster, *, release: str = "konstruct", namespace: str = "konstruct") -> None:
+    def __init__(
+        self, cluster: KindCluster, *, release: str = "konstruct", namespace: str = "konstruct"
+    ) -> None:
         self.cluster = cluster
         self.release = release
         self.namespace = namespace
@@ -57,13 +60,14 @@ class Product:
             *("--kubeconfig", str(self.cluster.kubeconfig)),
             *("--namespace", self.namespace, "--release", self.release),
         )
-        command = [str(Path(sys.executable).with_name("konstruct")), arguments[0], *where, "--json"]
-        found: Object = json.loads(self._run([*command, *arguments[1:]], 180, check=check))
+        command = [str(Path(sys.executable).with_name("konstruct")), *arguments, *where, "--json"]
+        found: Object = json.loads(self._run(command, 180, check=check))
         return found
 
     def send(self, tenant: str, agent: str, text: str, *, thread: str) -> Object:
         """Send a message and wait for its reply."""
-        return self.konstruct("send", "--tenant", tenant, "--thread", thread, agent, text, check=False)
+        options = ("--tenant", tenant, "--agent", agent, "--thread", thread)
+        return self.konstruct("send", text, *options, check=False)
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl."""
@@ -122,7 +126,13 @@ class Product:
             load.finish()
         finally:
             self.kubectl(
-                "delete", "pod,configmap", load.name, "-n", self.namespace, "--ignore-not-found", "--wait=false"
+                "delete",
+                "pod,configmap",
+                load.name,
+                "-n",
+                self.namespace,
+                "--ignore-not-found",
+                "--wait=false",
             )
 
     def _run(self, command: list[str], timeout_s: float, *, check: bool = True) -> str:
@@ -130,7 +140,9 @@ class Product:
             command, timeout=timeout_s, text=True, capture_output=True
         )
         if check and done.returncode != 0:
-            raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+            raise AssertionError(
+                f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+            )
         return done.stdout
 
 
@@ -174,7 +186,7 @@ class Load:
                     "env": container["env"],
                     "envFrom": container.get("envFrom", []),
                     "securityContext": container["securityContext"],
-                    "volumeMounts": [script, {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+                    "volumeMounts": [script, {"name": "tmp", "mountPath": "/tmp"}],
                 }
             ],
             "volumes": [
@@ -202,7 +214,7 @@ class Load:
         """Read the account of the messages finished until now."""
         try:
             text = self._product.kubectl("logs", self.name, "-n", self._product.namespace)
-        except AssertionError:
+        except E2eError:  # not started yet
             return []
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.product import Product
+from tests.e2e.progress import say
 from tests.e2e.provider_pod import Providers
 from tests.support.waiting import eventually
 
@@ -22,7 +23,7 @@ def test_a_killed_pod_loses_no_message(product: Product, providers: Providers, c
     load.assert_nothing_lost()
     failed = [message for message in load.messages if message["status"] == "failed"]
     assert not failed, failed[:3]
-    print(f"\n{component}: {len(load.messages)} messages, {_count(load.messages)}")
+    say(f"{component} killed: {len(load.messages)} messages, {_count(load.messages)}")
 
 
 def _replaced(product: Product, component: str, uid: str) -> bool:
@@ -30,7 +31,8 @@ def _replaced(product: Product, component: str, uid: str) -> bool:
     return bool(pods) and all(
         pod["metadata"]["uid"] != uid
         and any(
-            item["type"] == "Ready" and item["status"] == "True" for item in pod["status"].get("conditions", [])
+            item["type"] == "Ready" and item["status"] == "True"
+            for item in pod["status"].get("conditions", [])
         )
         for pod in pods
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.e2e.product import Product
+from tests.e2e.progress import say
 from tests.e2e.provider_pod import Providers
 from tests.support.waiting import eventually
 
@@ -19,7 +20,9 @@ def test_an_upgrade_under_load_loses_no_message(product: Product, providers: Pro
     providers.up()
     before = {pod["metadata"]["uid"] for pod in product.pods("worker")}
     with product.load("acme/ada", "globex/greta", rate=5) as load:
-        product.install("--set", "worker.podAnnotations.upgraded=yes", "--set", "llmPool.podAnnotations.upgraded=yes")
+        product.install(
+            "--set", "worker.podAnnotations.upgraded=yes", "--set", "llmPool.podAnnotations.upgraded=yes"
+        )
         eventually(
             lambda: not before & {pod["metadata"]["uid"] for pod in product.pods("worker")}, within_s=120
         )
@@ -27,7 +30,7 @@ def test_an_upgrade_under_load_loses_no_message(product: Product, providers: Pro
         eventually(lambda: len(load.so_far()) > seen + 10, within_s=120, what="answers of the new workers")
     load.assert_nothing_lost()
     assert {message["status"] for message in load.messages} == {"answered"}
-    print(f"\n{len(load.messages)} messages during the upgrade, all answered")
+    say(f"{len(load.messages)} messages during the upgrade, all answered")
 
 
 def test_uninstall_leaves_the_agents_and_what_the_notes_name(product: Product) -> None:
