@@ -11,11 +11,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from konstruct_cli.client import compose, connect
+from konstruct_cli.client import connect
 from konstruct_cli.commands.up import agents_dir
 from konstruct_cli.errors import MEANINGS, ExitCode, NotRunningError, UsageError
 from konstruct_cli.inspection import count_replies, parse_metrics
 from konstruct_cli.main import app
+from konstruct_cli.messages import compose
 from konstruct_cli.output import emit_json, envelope_lines, printable, summary
 from shared.config import ConfigurationError, Settings
 from shared.reply import MessageStatus, Reason, Reply

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import time
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
-from pydantic import ValidationError
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,7 +18,6 @@ from orchestrator.messages import find_reply
 from orchestrator.sending import submit
 from shared.config import Settings, load_settings
 from shared.db import make_engine
-from shared.manifest import describe
 from shared.models import KonstructMessage
 from shared.reply import Reply
 
@@ -47,6 +43,46 @@ class Connection:
 
     info: StackInfo | None
     """The local stack, if it is one."""
+
+    def ask(
+        self,
+        message: KonstructMessage,
+        timeout_s: float,
+        *,
+        check: Callable[[], None] = lambda: None,
+    ) -> Reply:
+        """Submit `message` and wait for its reply; `check` is called now and then and may raise.
+
+        Raises:
+            UsageError: another message has this id.
+            NotRunningError: PostgreSQL or Redis cannot be reached.
+            NoReplyError: there is no reply after `timeout_s` seconds.
+        """
+        deadline = time.monotonic() + timeout_s
+        try:
+            submit(message, on=self.engine)
+            while True:
+                reply = find_reply(message.tenant_id, message.message_id, on=self.engine)
+                if reply is not None:
+                    return reply
+                if time.monotonic() > deadline:
+                    break
+                check()
+                time.sleep(POLL_S)
+        except MessageConflictError as error:
+            raise UsageError(str(error)) from None
+        except SubmitError as error:
+            raise NotRunningError(f"{error} ({self.source})") from None
+        except SQLAlchemyError as error:
+            raise NotRunningError(
+                f"PostgreSQL of {self.source} does not answer ({type(error).__name__}); "
+                "`konstruct status` shows what is up"
+            ) from None
+        raise NoReplyError(
+            f"no reply within {timeout_s:g} s. Message {message.message_id} of thread {message.thread_id} is "
+            "recorded: send it again with the same text, --thread and --message-id to wait for its reply; "
+            "`konstruct status` shows whether a worker is up"
+        )
 
     def close(self) -> None:
         """Close the database's connections."""
@@ -80,79 +116,3 @@ def connect(state_dir: Path | None, environ: MutableMapping[str, str] | None = N
     environ["KONSTRUCT_WORKER_CONCURRENCY"] = _SENDER_CONNECTIONS
     settings = load_settings(environ)
     return Connection(source, settings, make_engine(settings), info)
-
-
-def compose(
-    *,
-    tenant: str,
-    agent: str,
-    text: str,
-    thread: str | None = None,
-    message_id: str | None = None,
-    sender: str | None = None,
-) -> KonstructMessage:
-    """Make a message; thread and id are new ones unless given.
-
-    Raises:
-        UsageError: a part of it does not have its form.
-    """
-    try:
-        return KonstructMessage(
-            tenant_id=tenant,
-            agent=agent,
-            text=text,
-            thread_id=thread or f"cli-{uuid4().hex}",
-            message_id=message_id or uuid4().hex,
-            sender=sender or _user(),
-            channel="cli",
-        )
-    except ValidationError as error:
-        raise UsageError(f"this is no message that can be sent: {describe(error)}") from None
-
-
-def ask(
-    connection: Connection,
-    message: KonstructMessage,
-    timeout_s: float,
-    *,
-    check: Callable[[], None] = lambda: None,
-) -> Reply:
-    """Submit `message` and wait for its reply; `check` is called now and then and may raise.
-
-    Raises:
-        UsageError: another message has this id.
-        NotRunningError: PostgreSQL or Redis cannot be reached.
-        NoReplyError: there is no reply after `timeout_s` seconds.
-    """
-    deadline = time.monotonic() + timeout_s
-    try:
-        submit(message, on=connection.engine)
-        while True:
-            reply = find_reply(message.tenant_id, message.message_id, on=connection.engine)
-            if reply is not None:
-                return reply
-            if time.monotonic() > deadline:
-                break
-            check()
-            time.sleep(POLL_S)
-    except MessageConflictError as error:
-        raise UsageError(str(error)) from None
-    except SubmitError as error:
-        raise NotRunningError(f"{error} ({connection.source})") from None
-    except SQLAlchemyError as error:
-        raise NotRunningError(
-            f"PostgreSQL of {connection.source} does not answer ({type(error).__name__}); "
-            "`konstruct status` shows what is up"
-        ) from None
-    raise NoReplyError(
-        f"no reply within {timeout_s:g} s. Message {message.message_id} of thread {message.thread_id} is "
-        "recorded: send it again with the same text, --thread and --message-id to wait for its reply; "
-        "`konstruct status` shows whether a worker is up"
-    )
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, in a container
-        return f"uid-{os.getuid()}"

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from konstruct_cli.client import Connection
+from konstruct_cli.cluster.agents import AgentsStatus, look_at_agents
 from orchestrator.control import WorkerStatus, worker_status
 from orchestrator.main import QUEUE, app
 from shared.config import ConfigurationError, Settings
@@ -101,6 +102,9 @@ class StackStatus(BaseModel):
     workers: list[WorkerStatus]
     """Workers that answered."""
 
+    cluster: AgentsStatus | None = None
+    """Agents of the cluster; null where they come from a folder."""
+
 
 def inspect(connection: Connection) -> StackStatus:
     """Look at every part; a part that does not answer is part of the result, never an error."""
@@ -116,6 +120,7 @@ def inspect(connection: Connection) -> StackStatus:
         redis=queue,
         llm_pool=pool,
         workers=workers,
+        cluster=look_at_agents(settings),
     )
 
 

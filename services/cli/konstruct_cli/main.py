@@ -14,7 +14,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from konstruct_cli.cluster.target import Cluster
 from konstruct_cli.errors import MEANINGS, CliError, ExitCode
+from konstruct_cli.options import in_cluster
 from konstruct_cli.output import say
 from konstruct_cli.stack.ports import Ports
 from konstruct_cli.stack.process import StackError
@@ -94,6 +96,7 @@ def up(
 
 
 @app.command()
+@in_cluster()
 def send(
     text: Annotated[str, typer.Argument(help="What to say; - reads standard input.")],
     tenant: _Tenant,
@@ -106,6 +109,7 @@ def send(
     timeout: _Timeout = REPLY_TIMEOUT_S,
     state_dir: _StateDir = None,
     as_json: _Json = False,
+    cluster: Cluster | None = None,
 ) -> None:
     """Send one message and print the reply; who answered goes to standard error."""
     from konstruct_cli.commands import send as command
@@ -120,12 +124,14 @@ def send(
             sender=sender,
             timeout_s=timeout,
             state_dir=state_dir,
+            cluster=cluster,
             as_json=as_json,
         )
     )
 
 
 @app.command()
+@in_cluster()
 def chat(
     tenant: _Tenant,
     agent: _Agent,
@@ -134,6 +140,7 @@ def chat(
     timeout: _Timeout = REPLY_TIMEOUT_S,
     state_dir: _StateDir = None,
     as_json: _Json = False,
+    cluster: Cluster | None = None,
 ) -> None:
     """Talk with an agent: one message a line, by hand or from a pipe; the agent remembers the thread."""
     from konstruct_cli.commands import chat as command
@@ -146,30 +153,36 @@ def chat(
             sender=sender,
             timeout_s=timeout,
             state_dir=state_dir,
+            cluster=cluster,
             as_json=as_json,
         )
     )
 
 
 @app.command()
+@in_cluster(release=False)
 def render(
-    file: Annotated[str, typer.Argument(help="File of manifests; - reads standard input.")],
+    file: Annotated[
+        str, typer.Argument(help="File of manifests, - for standard input; in a cluster an Agent's name.")
+    ],
     agent: Annotated[str | None, typer.Option("--agent", "-a", help="Only this agent.")] = None,
     prompt: Annotated[bool, typer.Option("--prompt", help="Only the prompt, byte for byte.")] = False,
     as_json: _Json = False,
+    cluster: Cluster | None = None,
 ) -> None:
-    """Show the exact prompt, revision and documents that a manifest gives. Needs no stack."""
+    """Show the exact prompt, revision and documents that a manifest gives, or that a cluster serves."""
     from konstruct_cli.commands import render as command
 
-    raise typer.Exit(command.run(file, agent=agent, prompt_only=prompt, as_json=as_json))
+    raise typer.Exit(command.run(file, agent=agent, cluster=cluster, prompt_only=prompt, as_json=as_json))
 
 
 @app.command()
-def status(state_dir: _StateDir = None, as_json: _Json = False) -> None:
+@in_cluster()
+def status(state_dir: _StateDir = None, as_json: _Json = False, cluster: Cluster | None = None) -> None:
     """Show who is up, which model groups can serve, the fallback rate, agents and their revisions."""
     from konstruct_cli.commands import status as command
 
-    raise typer.Exit(command.run(state_dir=state_dir, as_json=as_json))
+    raise typer.Exit(command.run(state_dir=state_dir, cluster=cluster, as_json=as_json))
 
 
 @app.command()

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-from konstruct_cli.client import ask, compose, connect
+from konstruct_cli.cluster.target import Cluster
 from konstruct_cli.commands.send import code_of
 from konstruct_cli.errors import ExitCode
+from konstruct_cli.messages import compose
 from konstruct_cli.output import emit, emit_json, say, summary, talk
+from konstruct_cli.stacks import open_stack
 
 END_WORDS = ("/quit", "/exit")
 """Lines that end a conversation, as the end of input does."""
@@ -24,6 +26,7 @@ def run(
     sender: str | None,
     timeout_s: float,
     state_dir: Path | None,
+    cluster: Cluster | None,
     as_json: bool,
 ) -> ExitCode:
     """Send each line of standard input and print its reply before the next one is read.
@@ -31,14 +34,14 @@ def run(
     Returns the last code that was not OK, so that a script sees that a message was not answered.
     """
     thread = thread or f"cli-{uuid4().hex}"
-    connection = connect(state_dir)
+    stack = open_stack(cluster, state_dir)
     code = ExitCode.OK
     try:
         say(f"Thread {thread}; go on later with --thread {thread}. Ctrl-D or /quit ends.", style="dim")
         for line in lines():
             message = compose(tenant=tenant, agent=agent, text=line, thread=thread, sender=sender)
             with talk().status(f"waiting for {agent}"):
-                reply = ask(connection, message, timeout_s)
+                reply = stack.ask(message, timeout_s)
             if as_json:
                 emit_json(reply)
             else:
@@ -46,7 +49,7 @@ def run(
                 talk().print(summary(reply))
             code = code_of(reply) or code
     finally:
-        connection.close()
+        stack.close()
     return code
 
 

@@ -1,20 +1,23 @@
 """``konstruct render``: the exact prompt, revision and documents that a manifest gives.
 
-Uses the renderer that workers and the operator use; needs no stack.
+Uses the renderer that workers and the operator use; needs no stack. With a cluster it reads what the operator
+wrote for an Agent there.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from konstruct_cli.errors import ExitCode, UsageError
+from konstruct_cli.cluster.target import Cluster
+from konstruct_cli.errors import CliError, ExitCode, UsageError
 from konstruct_cli.output import emit, emit_json
 from shared.manifest import MAX_MANIFEST_BYTES, ManifestError, load_manifests
 from shared.models import Agent, Namespace
-from shared.persona import load, render
+from shared.persona import DocumentError, Rendered, load, render
 from shared.prompt import TRANSPARENCY_CLAUSE_VERSION, prompt_sha256, system_prompt
 
 
@@ -58,9 +61,11 @@ class RenderedAgent(BaseModel):
     """Persona document, byte for byte."""
 
 
-def run(file: str, *, agent: str | None, prompt_only: bool, as_json: bool) -> ExitCode:
-    """Render the Agents in `file` (``-``: standard input) and print them."""
-    rendered = render_text(_read(file), file)
+def run(
+    file: str, *, agent: str | None, cluster: Cluster | None, prompt_only: bool, as_json: bool
+) -> ExitCode:
+    """Render the Agents in `file` (``-``: standard input) or the Agent of that name in `cluster`."""
+    rendered = render_text(_read(file), file) if cluster is None else [_stored(file, cluster)]
     if agent is not None:
         rendered = [one for one in rendered if one.agent == agent]
     if not rendered:
@@ -101,20 +106,39 @@ def render_text(text: str, where: str) -> list[RenderedAgent]:
 
 
 def _render(agent: Agent, tenant_id: str | None) -> RenderedAgent:
+    metadata = agent.metadata
     documents = render(agent.spec)
-    # The prompt is built from the documents, as workers build it, not from the spec.
-    prompt = system_prompt(load(documents.identity_json, documents.persona_json, documents.revision))
+    return _describe(metadata.namespace, metadata.name, tenant_id, documents, suspended=agent.spec.suspended)
+
+
+def _stored(name: str, cluster: Cluster) -> RenderedAgent:
+    # Loads the Kubernetes client, which a file does not need.
+    from konstruct_cli.cluster.stored import active_revision  # noqa: PLC0415
+
+    agent, documents = asyncio.run(active_revision(cluster, name))
+    try:
+        return _describe(agent.namespace, agent.name, agent.tenant_id, documents, suspended=agent.suspended)
+    except DocumentError as error:
+        raise CliError(f"Agent {name} is not what its operator wrote: {error}") from None
+
+
+def _describe(
+    namespace: str, name: str, tenant_id: str | None, documents: Rendered, *, suspended: bool
+) -> RenderedAgent:
+    # From the documents, as workers read them, not from the spec.
+    loaded = load(documents.identity_json, documents.persona_json, documents.revision)
+    prompt = system_prompt(loaded)
     return RenderedAgent(
-        agent=agent.metadata.name,
-        namespace=agent.metadata.namespace,
+        agent=name,
+        namespace=namespace,
         tenant_id=tenant_id,
         revision=documents.revision,
         prompt=prompt,
         prompt_sha256=prompt_sha256(prompt),
         transparency_clause=TRANSPARENCY_CLAUSE_VERSION,
-        group=agent.spec.model.group,
-        on_fallback=agent.spec.on_fallback.value,
-        suspended=agent.spec.suspended,
+        group=loaded.persona.model.group,
+        on_fallback=loaded.persona.on_fallback.value,
+        suspended=suspended,
         identity_json=documents.identity_json,
         persona_json=documents.persona_json,
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from konstruct_cli.client import ask, compose, connect
+from konstruct_cli.cluster.target import Cluster
 from konstruct_cli.errors import ExitCode
+from konstruct_cli.messages import compose
 from konstruct_cli.output import emit, emit_json, envelope, talk
+from konstruct_cli.stacks import open_stack
 from shared.reply import MessageStatus, Reply
 
 
@@ -21,6 +23,7 @@ def run(
     sender: str | None,
     timeout_s: float,
     state_dir: Path | None,
+    cluster: Cluster | None,
     as_json: bool,
 ) -> ExitCode:
     """Send `text` (``-``: standard input), wait for the reply and print it."""
@@ -29,12 +32,12 @@ def run(
     message = compose(
         tenant=tenant, agent=agent, text=text, thread=thread, message_id=message_id, sender=sender
     )
-    connection = connect(state_dir)
+    stack = open_stack(cluster, state_dir)
     try:
         with talk().status(f"waiting for {agent}"):
-            reply = ask(connection, message, timeout_s)
+            reply = stack.ask(message, timeout_s)
     finally:
-        connection.close()
+        stack.close()
     if as_json:
         emit_json(reply)
     else:

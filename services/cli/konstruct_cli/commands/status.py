@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from konstruct_cli.client import connect
+from konstruct_cli.cluster.agents import AgentsStatus
+from konstruct_cli.cluster.remote import RemoteError, RemoteStack
+from konstruct_cli.cluster.target import Cluster
 from konstruct_cli.errors import ExitCode
 from konstruct_cli.inspection import PoolStatus, StackStatus, inspect
 from konstruct_cli.output import data, emit_json, printable
@@ -16,13 +20,9 @@ from orchestrator.control import WorkerStatus
 from shared.contract import GroupHealth
 
 
-def run(*, state_dir: Path | None, as_json: bool) -> ExitCode:
+def run(*, state_dir: Path | None, cluster: Cluster | None, as_json: bool) -> ExitCode:
     """Look at the stack and print what was found; FAILED when a message could not be answered now."""
-    connection = connect(state_dir)
-    try:
-        status = inspect(connection)
-    finally:
-        connection.close()
+    status = _inspect(state_dir) if cluster is None else _inspect_from_a_pod(cluster)
     if as_json:
         emit_json(status)
     else:
@@ -30,13 +30,34 @@ def run(*, state_dir: Path | None, as_json: bool) -> ExitCode:
     return ExitCode.OK if status.ok else ExitCode.FAILED
 
 
+def _inspect(state_dir: Path | None) -> StackStatus:
+    connection = connect(state_dir)
+    try:
+        return inspect(connection)
+    finally:
+        connection.close()
+
+
+def _inspect_from_a_pod(cluster: Cluster) -> StackStatus:
+    pod, outcome = RemoteStack(cluster).run(["konstruct", "status", "--json"])
+    try:
+        status = StackStatus.model_validate_json(outcome.out)
+    except ValidationError:
+        raise RemoteError(outcome) from None
+    source = f"release {pod.release} in namespace {cluster.namespace}, as pod {pod.name} sees it"
+    return status.model_copy(update={"source": source})
+
+
 def show(status: StackStatus, on: Console | None = None) -> None:
     """Print a status for people, on standard output or another console."""
     console = data() if on is None else on
     console.print(Text(status.source))
     console.print(_parts(status))
+    if status.cluster is not None:
+        console.print(_cluster(status.cluster))
     for worker in status.workers:
-        console.print(_agents(worker))
+        if status.cluster is None or status.cluster.problem:
+            console.print(_agents(worker))
         for problem in worker.problems:
             console.print(Text(printable(f"  {problem.where}: {problem.message}"), style="yellow"))
 
@@ -96,4 +117,20 @@ def _agents(worker: WorkerStatus) -> Table:
     for agent in worker.agents:
         note = "suspended" if agent.suspended else ""
         table.add_row(agent.tenant_id, agent.agent, agent.revision, agent.group, note)
+    return table
+
+
+def _cluster(found: AgentsStatus) -> Table | Text:
+    if found.problem:
+        return Text(printable(f"Agents cannot be read from the Kubernetes API: {found.problem}"), style="red")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("tenant", "agent", "namespace", "revision", "ready", "synced"):
+        table.add_column(column)
+    for agent in found.agents:
+        ready = "True" if agent.ready else f"False ({agent.reason})"
+        synced = f"{agent.synced}/{found.workers}"
+        row = (agent.tenant_id or "-", agent.agent, agent.namespace, agent.revision or "-", ready, synced)
+        table.add_row(*map(printable, row))
+    if found.silent:
+        table.caption = printable(f"silent, and answering nothing: {', '.join(found.silent)}")
     return table

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from konstruct_cli.client import Connection, ask, compose
+from konstruct_cli.client import Connection
 from konstruct_cli.commands.status import ratio
 from konstruct_cli.demo.manifests import agents_in, make_a_pirate
 from konstruct_cli.demo.report import Report, Step, StepFailedError
 from konstruct_cli.inspection import look_at_pool, look_at_workers
+from konstruct_cli.messages import compose
 from konstruct_cli.stack.local import LocalStack
 from konstruct_cli.stack.pool_config import providers_set
 from konstruct_cli.stack.state import StackInfo
@@ -60,7 +61,7 @@ class Demo:
     def ask(self, tenant: str, agent: str) -> Reply:
         """Ask the question, print reply and envelope, and keep the reply."""
         message = compose(tenant=tenant, agent=agent, text=QUESTION, sender="demo")
-        reply = ask(self.connection, message, REPLY_TIMEOUT_S, check=self.stack.check)
+        reply = self.connection.ask(message, REPLY_TIMEOUT_S, check=self.stack.check)
         self.report.reply(QUESTION, reply)
         self.replies.append(reply)
         return reply

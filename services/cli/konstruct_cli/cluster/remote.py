@@ -1,0 +1,108 @@
+"""A stack in a cluster, as a laptop sees it: ``konstruct`` run in one of its workers' Pods.
+
+Texts go over standard input, so that neither a shell nor the API server's audit log sees them. A command
+whose Pod ends is run in another one: the same message id is the same message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from konstruct_cli.cluster.access import connected
+from konstruct_cli.cluster.exec import CannotStartError, Outcome, execute
+from konstruct_cli.cluster.pods import WorkerPod, ready_worker
+from konstruct_cli.cluster.target import Cluster
+from konstruct_cli.errors import CliError, ExitCode, NoReplyError
+from shared.kube.client import KubeClient
+from shared.kube.errors import ForbiddenError, NotFoundError, UnreachableError
+from shared.models import KonstructMessage
+from shared.reply import Reply
+
+TRIES = 3
+"""Pods that a command is tried in when the one that runs it ends."""
+
+PAUSE_S = 1.0
+"""Seconds before the next Pod is tried: time for the API server to learn that the last is not ready."""
+
+START_S = 30.0
+"""Seconds that finding a Pod and starting a command in it may take, beyond what the command itself may."""
+
+
+class RemoteError(CliError):
+    """The command failed in the Pod, which said why; it ends here as it ended there."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.err.strip().removeprefix("konstruct: ") or f"exit code {outcome.code}")
+        self.code = ExitCode(outcome.code) if outcome.code in set(ExitCode) else ExitCode.FAILED
+
+
+class RemoteStack:
+    """A release in a cluster, used through its workers' Pods."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def ask(self, message: KonstructMessage, timeout_s: float) -> Reply:
+        """Submit `message` in a worker's Pod and wait there for its reply.
+
+        Raises:
+            CliError: there is none; codes and messages are those of a local stack.
+        """
+        argv = [
+            *("konstruct", "send", "--json", f"--timeout={timeout_s}"),
+            *(f"--tenant={message.tenant_id}", f"--agent={message.agent}", f"--thread={message.thread_id}"),
+            *(f"--message-id={message.message_id}", f"--sender={message.sender}", "-"),
+        ]
+        _, outcome = self.run(argv, message.text.encode(), timeout_s)
+        if outcome.code not in (ExitCode.OK, ExitCode.NOT_ANSWERED):
+            raise RemoteError(outcome)
+        try:
+            return Reply.model_validate_json(outcome.out)
+        except ValidationError:
+            raise RemoteError(outcome) from None
+
+    def close(self) -> None:
+        """Do nothing: no connection is kept between messages, for a Pod may go at any time."""
+
+    def run(
+        self, argv: Sequence[str], stdin: bytes = b"", timeout_s: float = 0.0
+    ) -> tuple[WorkerPod, Outcome]:
+        """Run a command that takes at most `timeout_s` seconds in a worker's Pod, and tell in which.
+
+        It must be one that may be run twice: it is, when a Pod ends in the middle.
+
+        Raises:
+            CliError: no Pod could run it.
+        """
+        return asyncio.run(self._run(argv, stdin, timeout_s + START_S))
+
+    async def _run(self, argv: Sequence[str], stdin: bytes, within_s: float) -> tuple[WorkerPod, Outcome]:
+        try:
+            async with asyncio.timeout(within_s), connected(self._cluster) as client:
+                for _ in range(TRIES - 1):
+                    try:
+                        return await self._once(client, argv, stdin)
+                    except (UnreachableError, NotFoundError):
+                        await asyncio.sleep(PAUSE_S)
+                return await self._once(client, argv, stdin)
+        except TimeoutError:
+            raise NoReplyError(
+                f"nothing came back from a worker's pod in namespace {self._cluster.namespace} within "
+                f"{within_s:g} s; `kubectl get events` there may tell why"
+            ) from None
+
+    async def _once(self, client: KubeClient, argv: Sequence[str], stdin: bytes) -> tuple[WorkerPod, Outcome]:
+        pod = await ready_worker(client, self._cluster)
+        namespace = self._cluster.namespace
+        try:
+            return pod, await execute(client, namespace, pod.name, pod.container, argv, stdin)
+        except ForbiddenError as error:
+            raise CliError(
+                f"you may not run commands in the pods of namespace {namespace}. Ask for the rights get and "
+                f"create on pods/exec there ({error})"
+            ) from None
+        except CannotStartError as error:
+            raise CliError(f"`konstruct` cannot be run in a worker's pod. {error}") from None

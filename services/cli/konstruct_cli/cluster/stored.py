@@ -1,0 +1,54 @@
+"""Reading what a cluster serves for an Agent: the documents of its active revision."""
+
+from __future__ import annotations
+
+from konstruct_cli.cluster.access import connected
+from konstruct_cli.cluster.target import Cluster
+from konstruct_cli.errors import UsageError
+from shared.kube.client import KubeClient
+from shared.kube.errors import NotFoundError
+from shared.kube.names import IDENTITY, PERSONA, agent_path, config_map_name, config_map_path, document_key
+from shared.kube.objects import ConditionType, StoredAgent
+from shared.persona import Rendered
+
+TRIES = 3
+"""Readings before giving up on a revision that is replaced and pruned meanwhile."""
+
+
+async def active_revision(cluster: Cluster, name: str) -> tuple[StoredAgent, Rendered]:
+    """Read the active documents of the Agent `name`.
+
+    Raises:
+        CliError: there is no such Agent, nothing of it is active, or the rights to read it are missing.
+    """
+    async with connected(cluster) as client:
+        for _ in range(TRIES - 1):
+            try:
+                return await _read(client, cluster.namespace, name)
+            except NotFoundError:
+                continue
+        return await _read(client, cluster.namespace, name)
+
+
+async def _read(client: KubeClient, namespace: str, name: str) -> tuple[StoredAgent, Rendered]:
+    try:
+        agent = StoredAgent.of(await client.get(agent_path(namespace, name)))
+    except NotFoundError:
+        raise UsageError(
+            f"there is no Agent {name} in namespace {namespace}; "
+            "`kubectl get agents --all-namespaces` lists them"
+        ) from None
+    revision = agent.active_revision
+    if revision is None:
+        accepted = agent.condition(ConditionType.ACCEPTED) or {}
+        raise UsageError(
+            f"Agent {name} has no active revision: {accepted.get('message', 'no operator has seen it yet')}"
+        )
+    documents = [
+        (await client.get(config_map_path(namespace, config_map_name(name, part, revision))))["data"][
+            document_key(part)
+        ]
+        for part in (IDENTITY, PERSONA)
+    ]
+    identity, persona = documents
+    return agent, Rendered(identity_json=identity, persona_json=persona, revision=revision)

@@ -1,0 +1,88 @@
+"""The options that choose a cluster, declared once for every command that takes them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from konstruct_cli.cluster.target import Cluster
+from konstruct_cli.errors import UsageError
+
+_PANEL = "In a cluster"
+
+_NAMESPACE = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", help="Kubernetes namespace to look in.", rich_help_panel=_PANEL),
+]
+
+_RELEASE = Annotated[
+    str | None,
+    typer.Option(
+        "--release", help="Helm release; needed if the namespace has several.", rich_help_panel=_PANEL
+    ),
+]
+
+_CONTEXT = Annotated[
+    str | None,
+    typer.Option(
+        "--context", help="Context of the kubeconfig; its current one if absent.", rich_help_panel=_PANEL
+    ),
+]
+
+_KUBECONFIG = Annotated[
+    Path | None,
+    typer.Option(
+        "--kubeconfig",
+        help="Kubeconfig; KUBECONFIG or ~/.kube/config if absent.",
+        metavar="FILE",
+        rich_help_panel=_PANEL,
+    ),
+]
+
+_OPTIONS = {"namespace": _NAMESPACE, "release": _RELEASE, "context": _CONTEXT, "kubeconfig": _KUBECONFIG}
+
+
+def in_cluster(*, release: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a cluster, which it gets as one ``cluster``: a ``Cluster`` or None.
+
+    None of them given means no cluster. Without `release` it gets no option of that name.
+    """
+    options = {name: option for name, option in _OPTIONS.items() if release or name != "release"}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def with_options(**arguments: Any) -> None:
+            chosen = {name: arguments.pop(name) for name in options}
+            command(cluster=_cluster(chosen, arguments.get("state_dir")), **arguments)
+
+        signature = inspect.signature(command, eval_str=True)
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters = [
+            each.replace(kind=keyword) for each in signature.parameters.values() if each.name != "cluster"
+        ]
+        parameters += [
+            inspect.Parameter(name, keyword, default=None, annotation=option)
+            for name, option in options.items()
+        ]
+        # What typer reads: the command's own parameters and the options in place of `cluster`.
+        with_options.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+        return with_options
+
+    return decorate
+
+
+def _cluster(chosen: dict[str, Any], state_dir: Path | None) -> Cluster | None:
+    given = [f"--{name}" for name, value in chosen.items() if value is not None]
+    if not given:
+        return None
+    if chosen["namespace"] is None:
+        raise UsageError(f"{given[0]} is for a cluster: name the namespace too, with --namespace")
+    if state_dir is not None:
+        raise UsageError("--state-dir is for a local stack and --namespace for one in a cluster: choose")
+    return Cluster(**chosen)

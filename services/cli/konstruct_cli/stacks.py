@@ -1,0 +1,43 @@
+"""The stack that ``send`` and ``chat`` talk to: one that this machine reaches, or one in a cluster.
+
+What speaks to either is loaded when it is used: a laptop needs no database driver to talk to a cluster.
+"""
+# ruff: noqa: PLC0415 - see above
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from konstruct_cli.cluster.target import Cluster
+from shared.models import KonstructMessage
+from shared.reply import Reply
+
+
+class Stack(Protocol):
+    """Something that messages can be sent to."""
+
+    def ask(self, message: KonstructMessage, timeout_s: float) -> Reply:
+        """Submit `message` and wait for its reply.
+
+        Raises:
+            CliError: there is none; the class tells why.
+        """
+
+    def close(self) -> None:
+        """End every connection."""
+
+
+def open_stack(cluster: Cluster | None, state_dir: Path | None) -> Stack:
+    """Open the stack of `cluster`, or without one the local one or the environment's.
+
+    Raises:
+        CliError: there is none.
+    """
+    if cluster is not None:
+        from konstruct_cli.cluster.remote import RemoteStack
+
+        return RemoteStack(cluster)
+    from konstruct_cli.client import connect
+
+    return connect(state_dir)
