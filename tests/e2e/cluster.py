@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from tests.e2e.engine import Engine, OwnPodman, choose
 from tests.e2e.progress import E2eError, cache, run, say
@@ -47,6 +47,7 @@ class KindCluster:
         self.kubeconfig = self.folder / "kubeconfig"
         """The administrator's credentials. The user's own file is never touched."""
         self._engine: Engine | None = None
+        self._lock: TextIO | None = None  # held for as long as this process owns the cluster
 
     def __enter__(self) -> Self:
         _sweep()
@@ -67,6 +68,8 @@ class KindCluster:
             self.delete()
             return
         (self.folder / _KEPT).touch()
+        if self._lock is not None:
+            self._lock.close()
         prefix = shlex.join(self.engine.prefix)
         say(
             f"kept {self.name}. To use it:  export KUBECONFIG={self.kubeconfig}; {prefix} kubectl get pods -A"
@@ -117,6 +120,8 @@ class KindCluster:
             except (E2eError, subprocess.TimeoutExpired) as error:
                 say(f"kind could not delete the cluster; what is left of it goes now: {error}")
             self._engine.remove()
+        if self._lock is not None:
+            self._lock.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _create(self) -> None:

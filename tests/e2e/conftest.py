@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from tests.e2e.provider_pod import KEYS, Providers
 def cluster() -> Iterator[KindCluster]:
     """Make a kind cluster, give it the images of this checkout, and delete it at the end."""
     with KindCluster() as made:
-        made.load(*archives(made.engine.builder))
+        with tempfile.TemporaryDirectory(dir=made.folder) as folder:
+            made.load(*archives(made.engine.builder, Path(folder)))
         yield made
 
 

@@ -89,7 +89,8 @@ class OwnPodman:
             "CONTAINERS_CONF": str(folder / "containers.conf"),
             "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
         }
-        run(["ip", "netns", "add", name])
+        if not Path("/run/netns", name).exists():
+            run(["ip", "netns", "add", name])
         run(["ip", "-netns", name, "link", "set", "lo", "up"])
 
     def remove(self) -> None:

@@ -180,7 +180,12 @@ def test_providers_are_switched_over_http(kubectl: Kubectl) -> None:
 
 
 def test_logs_and_port_forwards_reach_a_pod(cluster: KindCluster, kubectl: Kubectl) -> None:
-    talks = ("python3", "-u", "-c", "print('I was here'); import http.server as h; h.test(port=8000)")
+    talks = (
+        "python3",
+        "-u",
+        "-c",
+        "print('I was here'); import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=8000)",
+    )
     start(kubectl, pod("talker", "providers", command=talks, ready={"tcpSocket": {"port": 8000}}))
     assert "I was here" in kubectl("logs", "talker")
 

@@ -15,7 +15,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-from tests.e2e.progress import E2eError, cache
+from tests.e2e.progress import E2eError
 from tests.support.toolchain import ROOT
 
 OWN = ("llm-pool", "orchestrator", "operator")
@@ -42,13 +42,13 @@ def image_name(name: str) -> str:
     return f"konstruct/{name if name in OWN else f'e2e-{name}'}:{version}"
 
 
-def archives(engine: str) -> list[Path]:
-    """Build what is not up to date and return the archives of all images, for ``KindCluster.load``.
+def archives(engine: str, folder: Path) -> list[Path]:
+    """Build what is not up to date and write the archives of all images, for ``KindCluster.load``.
 
     Args:
         engine: ``docker``, ``podman`` or ``buildah``.
+        folder: Where the archives go (1.5 GB).
     """
-    folder = cache() / "images"
     with tempfile.TemporaryDirectory() as scratch:
         command = [str(ROOT / "images/build"), "--engine", engine, "--archives", str(folder)]
         for part in PARTS:
@@ -69,7 +69,8 @@ def _context(part: str, scratch: Path) -> Path:
     (folder / "requirements").mkdir()
     for lock in ("bootstrap.txt", "build.txt"):
         shutil.copy(ROOT / "requirements" / lock, folder / "requirements")
-    (folder / "requirements/e2e.txt").write_text("".join(map(_locked, WHEELS)))
+    locked = [*map(_locked, WHEELS), (_HERE / "openmp.txt").read_text()]
+    (folder / "requirements/e2e.txt").write_text("".join(locked))
     return folder
 
 
