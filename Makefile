@@ -33,7 +33,7 @@ $(VENV)/.installed: requirements/dev.txt requirements/bootstrap.txt $(SERVICES:=
 demo: setup ## Show the main job: two tenants' agents answer, on embedded real parts (no keys, no root, no Docker)
 	@$(BIN)/konstruct demo
 
-test: setup ## Run every test that needs no cluster; starts the PostgreSQL and the Redis it needs
+test: setup ## Run every test that needs no cluster; starts the PostgreSQL, the Redis and the API server it needs
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
 lint: setup ## Check style, types, imports
@@ -48,5 +48,5 @@ bench: setup ## Measure, each figure beside what one would use instead; results 
 images: ## Build the container images, with Docker, podman or buildah
 	@images/build
 
-e2e: setup ## Test on a real cluster (comes with the Helm chart)
-	@echo "make e2e needs the Helm chart, which this version does not have yet." >&2; exit 2
+e2e: setup ## Test on a real kind cluster; needs a container engine, or root on Debian, where it makes the rest
+	@$(BIN)/pytest tests/e2e $(PYTEST_ARGS)

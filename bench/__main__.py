@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("llm_pool", "handle_message", "processes")
+BENCHMARKS = ("llm_pool", "handle_message", "processes", "cluster")
 
 
 def main() -> None:
