@@ -32,7 +32,7 @@ def test_the_worker_reads() -> None:
     assert rights(made, "worker") == {
         *(("agents", verb) for verb in READ),
         ("configmaps", "get"),
-        *(("leases", verb) for verb in ("create", "get", "update", "patch", "delete")),
+        *(("leases", verb) for verb in ("create", "get", "list", "update", "patch", "delete")),
     }
 
 
