@@ -1,0 +1,200 @@
+"""Values: described, refused when misspelt or contradictory, and no secret among them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from docs import chart_values
+from orchestrator.main import QUEUE
+from tests.chart.rendering import (
+    CHART,
+    ENVIRONMENTS,
+    EXTERNAL,
+    IN_CHART,
+    ChartError,
+    Manifest,
+    containers,
+    environment,
+    kinds,
+    named,
+    pod_templates,
+    render_chart,
+    render_text,
+)
+
+
+def test_the_table_is_that_of_the_values() -> None:
+    page = chart_values.README.read_text()
+    assert page == chart_values.with_values_table(page), "run `python docs/chart_values.py`"
+    assert page.count("\n| `") > 150
+
+
+def test_every_property_is_described_and_closed() -> None:
+    """All but maps that are meant to be free: labels, annotations, LiteLLM's and Kubernetes' own parts."""
+
+    def check(prop: dict[str, Any], path: str) -> None:
+        assert prop["description"].endswith("."), path
+        if "properties" in prop and prop["type"] == "object":
+            assert prop["additionalProperties"] is False, path
+            for name, inner in prop["properties"].items():
+                check(inner, f"{path}.{name}")
+
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert schema["additionalProperties"] is False
+    for name, prop in schema["properties"].items():
+        check(prop, name)
+
+
+def test_every_default_has_its_place_in_the_schema() -> None:
+    """The other direction of the table, which demands a default of each property."""
+    documented = {value.path for value in chart_values.values()}
+
+    def leaves(value: Any, path: str) -> list[str]:
+        if path in documented:
+            return [path]
+        assert isinstance(value, dict), path
+        return [leaf for name, inner in value.items() for leaf in leaves(inner, f"{path}.{name}".lstrip("."))]
+
+    assert set(leaves(yaml.safe_load((CHART / "values.yaml").read_text()), "")) == documented
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"workers": {}},
+        {"worker": {"replica": 2}},
+        {"llmPool": {"image": {"repo": "x"}}},
+        {"watch": {"namespaces": "all"}},
+        {"watch": {"namespaces": ["Not_A_Name"]}},
+        {"networkPolicy": {"dns": {"to": [{"cidr": "10.0.0.0/8"}]}}},
+        {"worker": {"resources": {"request": {}}}},
+        {"worker": {"concurrency": "many"}},
+        {"postgresql": {"enabled": "yes"}},
+    ],
+    ids=json.dumps,
+)
+def test_misspelt_values_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ChartError, match="values don't meet the specifications of the schema"):
+        render_chart(EXTERNAL, wrong)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "No database: set database.existingSecret"),
+        ({"postgresql": {"enabled": True}}, "No queue: set queue.existingSecret"),
+        ({**IN_CHART, "database": {"existingSecret": "x"}}, "Two databases"),
+        ({**IN_CHART, "queue": {"existingSecret": "x"}}, "Two queues"),
+        ({**IN_CHART, "secrets": {"generate": False}}, "the in-chart servers need generated passwords"),
+        ({**EXTERNAL, "secrets": {"generate": False}}, "set llmPool.auth.existingSecret"),
+        ({**IN_CHART, "llmPool": {"timeoutSeconds": 90}}, "must be below worker.messageDeadlineSeconds"),
+        ({**IN_CHART, "llmPool": {"attemptTimeoutSeconds": 61}}, "must not be above llmPool.timeoutSeconds"),
+        (
+            {
+                **IN_CHART,
+                "llmPool": {
+                    "modelList": [
+                        {"model_name": "q", "litellm_params": {"model": "x", "api_key": "sk-canary"}}
+                    ]
+                },
+            },
+            "api_key in plain text",
+        ),
+    ],
+)
+def test_contradictions_are_one_sentence_that_says_what_to_set(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ChartError, match=re.escape(message)) as caught:
+        render_chart(values)
+    assert "canary" not in str(caught.value)
+
+
+def secret_references(manifests: list[Manifest]) -> set[tuple[str, str]]:
+    """List (Secret, key) of every variable that comes from one."""
+    return {
+        (source["secretKeyRef"]["name"], source["secretKeyRef"]["key"])
+        for _, pod in pod_templates(manifests)
+        for container in containers(pod)
+        for source in environment(container).values()
+        if isinstance(source, dict) and "secretKeyRef" in source
+    }
+
+
+@pytest.mark.parametrize("name", ["staging", "prod"])
+def test_no_secret_is_part_of_staging_or_production(name: str) -> None:
+    made = render_chart(ENVIRONMENTS[name])
+    assert kinds(made, "Secret") == []
+    documented = ENVIRONMENTS[name].read_text().split("\nsecrets:")[0]
+    for secret, key in secret_references(made):
+        assert re.search(rf"{secret} .*\b{key}\b", documented), (secret, key)
+
+
+@pytest.mark.parametrize("values", [IN_CHART, ENVIRONMENTS["dev"]], ids=["least", "dev"])
+def test_what_is_read_of_the_generated_secret_is_there(values: Any) -> None:
+    made = render_chart(values)
+    (secret,) = kinds(made, "Secret")
+    name, data = secret["metadata"]["name"], secret["stringData"]
+    assert {key for found, key in secret_references(made) if found == name} <= data.keys()
+    for user, key, password in (
+        ("konstruct_app", "database-url", "service"),
+        ("konstruct_sys", "system-database-url", "system"),
+        ("konstruct_owner", "migration-database-url", "owner"),
+    ):
+        assert data[key].startswith(f"postgresql://{user}:{data[password + '-password']}@")
+    assert len({value for key, value in data.items() if key.endswith("-password")}) == 6
+    hosts = {service["metadata"]["name"] for service in kinds(made, "Service")}
+    assert {re.search(r"@([^:]+):", data[key])[1] for key in ("database-url", "redis-url")} <= hosts  # type: ignore[index]
+
+
+def test_secrets_are_nowhere_but_in_the_secret() -> None:
+    text = render_text([ENVIRONMENTS["dev"]], "konstruct", "konstruct")
+    made = [one for one in yaml.safe_load_all(text) if one]
+    (secret,) = kinds(made, "Secret")
+    rest = json.dumps([one for one in made if one is not secret])
+    for key, value in secret["stringData"].items():
+        if key != "redis-address":
+            assert value not in rest, key
+            assert base64.b64encode(value.encode()).decode() not in rest, key
+
+
+def test_provider_keys_reach_the_pool_alone(manifests: list[Manifest]) -> None:
+    for name, pod in pod_templates(manifests):
+        for container in containers(pod):
+            keys = {key for key in environment(container) if key.endswith("_API_KEY")}
+            assert bool(keys) is (container["name"] == "llm-pool"), name
+
+
+def test_model_groups_become_the_configuration_of_the_pool() -> None:
+    groups = [{"model_name": "fast", "litellm_params": {"model": "ollama_chat/qwen3:8b"}}]
+    first = render_chart(IN_CHART, {"llmPool.modelList": groups})
+    config = yaml.safe_load(named(first, "ConfigMap", "-llm-pool")["data"]["llm-pool.yaml"])
+    assert config == {"model_list": groups}
+    second = render_chart(
+        IN_CHART, {"llmPool.modelList": groups, "llmPool.routerSettings": {"allowed_fails": 5}}
+    )
+    checksums = [
+        named(made, "Deployment", "-llm-pool")["spec"]["template"]["metadata"]["annotations"][
+            "checksum/config"
+        ]
+        for made in (first, second)
+    ]
+    assert checksums[0] != checksums[1]
+
+
+def test_keda_looks_at_the_queue_of_the_workers() -> None:
+    (scaled,) = kinds(render_chart(ENVIRONMENTS["prod"]), "ScaledObject")
+    (trigger,) = scaled["spec"]["triggers"]
+    assert trigger["metadata"]["listName"] == QUEUE
+
+
+def test_the_versions_agree() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    image = named(render_chart(IN_CHART), "Deployment", "-worker")["spec"]["template"]["spec"]["containers"][
+        0
+    ]
+    assert image["image"] == f"konstruct/orchestrator:{chart['appVersion']}"
