@@ -157,6 +157,7 @@ def served_message(namespace: str, other: str) -> str:
     """Say that `other` serves `namespace`."""
     owner_namespace, _, release = other.partition("/")
     return (
-        f"namespace {namespace} is served by the operator of release {release} in namespace {owner_namespace}; "
-        "uninstall that release, or have the two watch different namespaces (watch.namespaces)"
+        f"namespace {namespace} is served by the operator of release {release} in namespace "
+        f"{owner_namespace}; uninstall that release, or have the two watch different namespaces "
+        "(watch.namespaces)"
     )

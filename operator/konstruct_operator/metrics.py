@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
@@ -96,4 +97,8 @@ class OperatorMetrics:
         self._waiting.set_function(waiting)
         self._refused.set_function(refused)
         for state in WorkerHealth:
-            self._workers.labels(state.value).set_function(lambda state=state: workers()[state])
+            self._workers.labels(state.value).set_function(partial(_count, workers, state))
+
+
+def _count(workers: Callable[[], Tally[WorkerHealth]], state: WorkerHealth) -> int:
+    return workers()[state]

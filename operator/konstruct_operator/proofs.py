@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
 from konstruct_operator.config_maps import Object
 from konstruct_operator.status import Active
-from konstruct_operator.workers import Sync, Workers
+from konstruct_operator.workers import Sync, WorkerHealth, Workers
 from shared.kube.leases import WorkerLease
 from shared.kube.objects import AgentRef
 from shared.kube.watch import Change
@@ -51,13 +52,13 @@ class Proofs:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    async def replaced(self, objects: list[Object], resource_version: str) -> None:
+    async def replaced(self, objects: list[Object], resource_version: str) -> None:  # noqa: ARG002 - of Sink
         """Take in all Leases."""
         self.workers.replaced((WorkerLease.of(item) for item in objects), time.monotonic())
         self.complete.set()
         self._tell_proven()
 
-    async def changed(self, changes: list[Change], resource_version: str) -> None:
+    async def changed(self, changes: list[Change], resource_version: str) -> None:  # noqa: ARG002 - of Sink
         """Take in changes of Leases."""
         now = time.monotonic()
         for change in changes:
@@ -75,6 +76,10 @@ class Proofs:
         """Whether this very revision is waited for already."""
         found = self._waiting.get(ref)
         return found is not None and found[:3] == (uid, active.revision, active.tenant_id)
+
+    def health(self) -> Counter[WorkerHealth]:
+        """Count the workers, by how they are doing."""
+        return self.workers.health(time.monotonic())
 
     def settle(self, ref: AgentRef) -> None:
         """Note that an Agent waits for nothing."""

@@ -20,6 +20,15 @@ class RenderedStore:
         """Return what the cluster holds for an Agent."""
         return tuple(self._known.get(ref, {}).values())
 
+    def places(self, namespace: str | None) -> set[tuple[str, str]]:
+        """Give namespace and name of every ConfigMap of `namespace`, or of all."""
+        return {
+            (where, name)
+            for (where, _), known in self._known.items()
+            if namespace in (None, where)
+            for name in known
+        }
+
     def put(self, item: Object) -> bool:
         """Take in a ConfigMap; True when that changed anything that matters."""
         metadata = item["metadata"]
@@ -48,35 +57,33 @@ class RenderedStore:
 
 
 class RenderedSink:
-    """Gives the ConfigMaps of one followed collection to the store."""
+    """Gives the ConfigMaps of one followed collection, of `namespace` or of all, to the store."""
 
-    def __init__(self, store: RenderedStore, concerned: Callable[[AgentRef], None]) -> None:
+    def __init__(
+        self, store: RenderedStore, namespace: str | None, concerned: Callable[[AgentRef], None]
+    ) -> None:
         self._store = store
+        self._namespace = namespace
         self._concerned = concerned
-        self._listed: set[tuple[str, str]] = set()
         self.complete = asyncio.Event()
         """Set once a complete list was taken in."""
 
     async def replaced(self, objects: list[Object], resource_version: str) -> None:
         """Take in a complete list: what is not in it is gone."""
         listed = {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in objects}
-        for namespace, name in self._listed - listed:
+        for namespace, name in self._store.places(self._namespace) - listed:
             self._gone(namespace, name, int(resource_version))
-        self._listed = listed
         for item in objects:
             self._put(item)
         self.complete.set()
 
-    async def changed(self, changes: list[Change], resource_version: str) -> None:
+    async def changed(self, changes: list[Change], resource_version: str) -> None:  # noqa: ARG002 - of Sink
         """Take in changes."""
         for change in changes:
             metadata = change.object["metadata"]
-            place = metadata["namespace"], metadata["name"]
             if change.type == "DELETED":
-                self._listed.discard(place)
-                self._gone(*place, int(metadata["resourceVersion"]))
+                self._gone(metadata["namespace"], metadata["name"], int(metadata["resourceVersion"]))
             else:
-                self._listed.add(place)
                 self._put(change.object)
 
     def _put(self, item: Object) -> None:

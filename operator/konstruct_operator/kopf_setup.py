@@ -1,0 +1,87 @@
+"""How kopf runs here: it watches and calls handlers, and does nothing else; it never gives up on the API."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import kopf
+
+from shared.kube.connections import authorization, load_configuration
+from shared.kube.errors import KubeError
+
+WATCH_SECONDS = 290
+"""Seconds after which the API server ends a watch; kopf goes on with a new one."""
+
+SILENCE_S = 65.0
+"""A watch without a word for so long is dead: the API server sends a bookmark about once a minute."""
+
+CREDENTIALS_S = 600
+"""Seconds after which the token is read anew; Kubernetes renews it long before it expires."""
+
+
+class _Patience:
+    """Delays between tries that never end, unlike a list."""
+
+    def __iter__(self) -> Iterator[float]:
+        delay = 0.2
+        while True:
+            yield delay
+            delay = min(delay * 2, 15.0)
+
+
+def kopf_settings() -> kopf.OperatorSettings:
+    """Build kopf's settings."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    # CRDs and namespaces are not observed: that would take rights that a Role cannot give.
+    settings.scanning.disabled = True
+    settings.watching.server_timeout = WATCH_SECONDS
+    settings.watching.inactivity_timeout = SILENCE_S
+    settings.watching.connect_timeout = 5
+    settings.watching.chunk_size = 500
+    settings.networking.request_timeout = 15
+    settings.networking.connect_timeout = 5
+    settings.networking.error_backoffs = _Patience()
+    # Each object that changed has a task of its own for so long.
+    settings.queueing.idle_timeout = 0.2
+    settings.process.ultimate_exiting_timeout = 60
+    return settings
+
+
+def register_login(registry: kopf.OperatorRegistry, kubeconfig: Path | None) -> None:
+    """Give kopf the same way to the API that everything else here has."""
+    last = [0.0]
+
+    @kopf.on.login(registry=registry)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        if time.monotonic() - last[0] < CREDENTIALS_S / 2:
+            # Refused, so soon: the token is bad, or the API server not itself yet.
+            await asyncio.sleep(2.0)
+        last[0] = time.monotonic()
+        try:
+            return await _connection(kubeconfig)
+        except KubeError as error:
+            raise kopf.TemporaryError(str(error), delay=5) from error
+
+
+async def _connection(kubeconfig: Path | None) -> kopf.ConnectionInfo:
+    configuration = await load_configuration(kubeconfig)
+    header = (await authorization(configuration)).get("authorization", "")
+    scheme, _, token = header.partition(" ")
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        ca_data=configuration.ca_cert_data,
+        insecure=not configuration.verify_ssl,
+        scheme=scheme or None,
+        token=token or None,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+        # Never twice the same: kopf refuses to try again what was refused once.
+        expiration=datetime.now(UTC) + timedelta(seconds=CREDENTIALS_S),
+    )

@@ -1,0 +1,268 @@
+"""The operator's parts, put together, and what keeps them up to date."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Coroutine, Iterable
+from datetime import datetime
+from typing import Any
+
+from konstruct_operator.agents import AgentStore
+from konstruct_operator.claims import Claims, ServedError, served_message
+from konstruct_operator.config_maps import SELECTOR, Object
+from konstruct_operator.events import EventPoster
+from konstruct_operator.metrics import OperatorMetrics, ReconcileOutcome
+from konstruct_operator.proofs import Proofs
+from konstruct_operator.queue import WorkQueue
+from konstruct_operator.reconciler import Reconciler
+from konstruct_operator.rendered import RenderedSink, RenderedStore
+from konstruct_operator.roster import Roster
+from konstruct_operator.writing import Writer
+from shared.config import ConfigurationError, Settings
+from shared.kube.client import KubeClient
+from shared.kube.errors import KubeError, NotFoundError, UnreachableError
+from shared.kube.leases import worker_leases_selector
+from shared.kube.names import agents_path, config_maps_path, leases_path, namespace_path
+from shared.kube.objects import AgentRef
+from shared.kube.watch import Follower
+from shared.models import TENANT_LABEL
+
+log = logging.getLogger(__name__)
+
+NAMESPACE_POLL_S = 30.0
+"""Seconds between two looks at the listed Namespaces, which a Role cannot watch."""
+
+RESYNC_S = 600.0
+"""Seconds between two comparisons with all that there is: a watch that broke may have missed a deletion."""
+
+STUCK_S = 300.0
+"""Seconds after which one look at an Agent is stuck: each of its requests ends within 15."""
+
+
+class Runtime:
+    """Everything of one operator; kopf tells it of Agents and Namespaces."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.pod_namespace is None:
+            raise ConfigurationError(
+                "KONSTRUCT_POD_NAMESPACE: is needed; set it to the namespace of the workers' Leases"
+            )
+        self.namespaces = settings.watch_namespaces
+        """Namespaces that are served; none: all."""
+        self._home = settings.pod_namespace
+        self._client = KubeClient(settings.kubeconfig)
+        self._agents = AgentStore()
+        self._roster = Roster()
+        self._rendered = RenderedStore()
+        self.metrics = OperatorMetrics()
+        """What /metrics shows."""
+        self.queue: WorkQueue[AgentRef] = WorkQueue(self._work, self._give_up, self._retried)
+        """Agents to look at."""
+        self._proofs = Proofs(self.queue.add)
+        self._claims = Claims(self._client, f"{self._home}/{settings.release}", self._namespace_gained)
+        self._events = EventPoster(self._client, settings.pod_name or socket.gethostname())
+        self._reconciler = Reconciler(
+            agents=self._agents,
+            roster=self._roster,
+            rendered=self._rendered,
+            proofs=self._proofs,
+            claims=self._claims,
+            writer=Writer(self._client, self._rendered),
+            events=self._events,
+            metrics=self.metrics,
+            look_up_namespace=self._look_up_namespace,
+        )
+        scopes: list[str | None] = list(self.namespaces) or [None]
+        self._sinks = [RenderedSink(self._rendered, scope, self.queue.add) for scope in scopes]
+        self._followers = [
+            Follower(self._client, config_maps_path(scope), sink, label_selector=SELECTOR)
+            for scope, sink in zip(scopes, self._sinks, strict=True)
+        ]
+        selector = worker_leases_selector(settings.release)
+        self._followers.append(
+            Follower(self._client, leases_path(self._home), self._proofs, label_selector=selector)
+        )
+        self.metrics.follow(
+            agents=lambda: len(self._agents),
+            ready=self._agents.ready,
+            unsynced=lambda: len(self._proofs),
+            workers=self._proofs.health,
+            waiting=lambda: self.queue.depth,
+            refused=lambda: len(self._claims.refused),
+        )
+
+    # --- what kopf tells ---
+
+    def agent_changed(self, item: Object) -> None:
+        """Take in an Agent that is there."""
+        agent = self._agents.put(item)
+        if agent is not None:
+            self._look_at(self._roster.put(agent.ref, agent.seniority))
+            self.queue.add(agent.ref)
+
+    def agent_gone(self, item: Object) -> None:
+        """Take in an Agent as it was before it was deleted."""
+        metadata = item["metadata"]
+        self._forget((metadata["namespace"], metadata["name"]), metadata["uid"])
+
+    def namespace_changed(self, item: Object) -> None:
+        """Take in a Namespace that is there."""
+        metadata = item["metadata"]
+        self._look_at(self._roster.set_label(metadata["name"], _tenant_label(item)))
+
+    def namespace_gone(self, name: str) -> None:
+        """Take in that a Namespace was deleted."""
+        self._look_at(self._roster.forget_namespace(name))
+
+    # --- start, work, end ---
+
+    async def prepare(self) -> None:
+        """Claim what is to be served and learn who is there, before anything is written.
+
+        Raises:
+            ServedError: another operator serves it.
+        """
+        tried = 0
+        while True:
+            try:
+                await self._claim()
+                await self._learn()
+            except KubeError as error:
+                tried += 1
+                delay = UnreachableError.longest_delay_s if tried > 6 else 0.25 * 2.0**tried
+                hint = "; is the CRD of Agents installed?" if isinstance(error, NotFoundError) else ""
+                log.warning("cannot start yet: %s%s; again in %.1f s", error, hint, delay)
+                await asyncio.sleep(delay)
+            else:
+                return
+
+    def tasks(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """Everything that runs until it is cancelled; the end of any is a fault."""
+        named: dict[str, Coroutine[Any, Any, None]] = {
+            f"follower {number}": follower.run() for number, follower in enumerate(self._followers)
+        }
+        named["queue"] = self._work_when_complete()
+        named["proofs"] = self._proofs.run()
+        named["claims"] = self._claims.run()
+        named["events"] = self._events.run()
+        named["resync"] = self._resync()
+        if self.namespaces:
+            named["namespaces"] = self._poll_namespaces()
+        return named
+
+    async def close(self) -> None:
+        """Give up the claims and close the connections."""
+        await self._claims.release()
+        await self._client.close()
+
+    def problem(self) -> str | None:
+        """Say what is wrong with this process, if anything."""
+        longest = self.queue.longest_s()
+        return f"a look at an Agent has taken {longest:.0f} s" if longest > STUCK_S else None
+
+    # --- inside ---
+
+    async def _claim(self) -> None:
+        if self.namespaces:
+            for namespace in self.namespaces:
+                other = await self._claims.claim(namespace)
+                if other is not None:
+                    raise ServedError(served_message(namespace, other))
+        else:
+            await self._claims.refuse_if_served()
+            # Its own, so that another operator of the whole cluster meets it even before the first Agent.
+            other = await self._claims.claim(self._home)
+            if other is not None:
+                raise ServedError(served_message(self._home, other))
+
+    async def _learn(self) -> None:
+        if not self.namespaces:
+            found, _ = await self._client.list_metadata(namespace_path("").rstrip("/"))
+            for item in found:
+                self.namespace_changed(item)
+        for namespace in self.namespaces:
+            await self._look_up_namespace(namespace)
+        for scope in self.namespaces or (None,):
+            await self._compare(scope)
+
+    async def _compare(self, scope: str | None) -> None:
+        """Compare the roster with a list: what a broken watch has missed is noticed here."""
+        found, version = await self._client.list_metadata(agents_path(scope))
+        listed: dict[AgentRef, str] = {}
+        for item in found:
+            metadata = item["metadata"]
+            ref = metadata["namespace"], metadata["name"]
+            listed[ref] = metadata["uid"]
+            if self._agents.uid(ref) is None:
+                created = datetime.fromisoformat(metadata["creationTimestamp"])
+                self._look_at(self._roster.put(ref, (created, metadata["uid"])))
+        for ref in self._roster.agents(scope):
+            known = self._agents.get(ref)
+            if ref not in listed and (known is None or known[0].resource_version <= int(version)):
+                self._forget(ref, known[0].uid if known else None)
+
+    async def _work_when_complete(self) -> None:
+        """Look at nothing before all is known: a ConfigMap not listed yet is no missing one."""
+        for sink in self._sinks:
+            await sink.complete.wait()
+        await self._proofs.complete.wait()
+        log.info("working: %d Agents are known", len(self._roster.agents()))
+        await self.queue.run()
+
+    async def _resync(self) -> None:
+        while True:
+            await asyncio.sleep(RESYNC_S)
+            for scope in self.namespaces or (None,):
+                try:
+                    await self._compare(scope)
+                except KubeError as error:
+                    log.warning("no comparison with what there is: %s", error)
+
+    async def _poll_namespaces(self) -> None:
+        while True:
+            await asyncio.sleep(NAMESPACE_POLL_S)
+            for namespace in self.namespaces:
+                try:
+                    await self._look_up_namespace(namespace)
+                except KubeError as error:
+                    log.warning("namespace %s: %s", namespace, error)
+
+    async def _look_up_namespace(self, namespace: str) -> None:
+        """Read a Namespace, unless it is watched."""
+        if not self.namespaces and self._roster.knows_namespace(namespace):
+            return
+        try:
+            label = _tenant_label(await self._client.get(namespace_path(namespace)))
+        except NotFoundError:
+            label = None
+        self._look_at(self._roster.set_label(namespace, label))
+
+    def _namespace_gained(self, namespace: str) -> None:
+        self._look_at(self._roster.agents(namespace))
+
+    def _forget(self, ref: AgentRef, uid: str | None) -> None:
+        if uid is not None and not self._agents.remove(ref, uid) and self._agents.uid(ref) is not None:
+            return  # another has its name by now
+        self.queue.forget(ref)
+        self._proofs.settle(ref)
+        self._look_at(self._roster.remove(ref))
+
+    def _look_at(self, refs: Iterable[AgentRef]) -> None:
+        for ref in refs:
+            self.queue.add(ref)
+
+    async def _work(self, ref: AgentRef) -> None:
+        await self._reconciler.reconcile(ref)
+
+    async def _give_up(self, ref: AgentRef, error: Exception) -> None:
+        await self._reconciler.give_up(ref, error)
+
+    def _retried(self) -> None:
+        self.metrics.reconciles.labels(ReconcileOutcome.RETRIED.value).inc()
+
+
+def _tenant_label(namespace: Object) -> str | None:
+    labels = namespace["metadata"].get("labels") or {}
+    return labels.get(TENANT_LABEL) or None
