@@ -88,6 +88,19 @@ def test_without_a_stack_the_code_is_3_and_the_message_says_what_to_do(arguments
     assert "--state-dir" in err
 
 
+def test_status_of_a_stack_that_is_gone_says_so_of_each_part() -> None:
+    nowhere = "127.0.0.1:1"
+    code, out, err = konstruct(
+        "status",
+        KONSTRUCT_DATABASE_URL=f"postgresql://a:b@{nowhere}/k",
+        KONSTRUCT_REDIS_URL=f"redis://{nowhere}/0",
+        KONSTRUCT_LLM_POOL_URL=f"http://{nowhere}",
+    )
+    assert (code, err) == (1, "")
+    assert out.count("does not answer") == 3
+    assert "none answers" in out
+
+
 def test_a_usage_error_has_code_2() -> None:
     assert konstruct("send", "hi")[0] == 2
     assert konstruct("no-such-command")[0] == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import httpx
+import psycopg
 import redis
 from kombu.exceptions import OperationalError
 from prometheus_client.parser import text_string_to_metric_families
@@ -114,7 +115,7 @@ def inspect(connection: Connection) -> StackStatus:
     pool = look_at_pool(settings)
     workers = look_at_workers() if queue.ok else []
     return StackStatus(
-        ok=postgres.ok and queue.ok and pool.ok and pool.ready and bool(workers),
+        ok=postgres.ok and queue.ok and pool.ok and pool.ready and any(each.accepting for each in workers),
         source=connection.source,
         postgres=postgres,
         redis=queue,
@@ -129,7 +130,7 @@ def look_at_postgres(connection: Connection) -> PartStatus:
     try:
         with tenant_scope(_NO_TENANT):
             refuse_unsafe_role(connection.engine)
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, psycopg.Error) as error:  # the driver's own where no connection can be made
         return PartStatus(ok=False, problem=f"does not answer ({type(error).__name__})")
     except ConfigurationError as error:
         return PartStatus(ok=False, problem=str(error))

@@ -80,7 +80,9 @@ def _parts(status: StackStatus) -> Table:
             detail += ", shutting down"
         if not worker.watching:
             detail += ", does not follow changes of agents"
-        table.add_row(*_part("worker", ok=worker.watching, detail=detail))
+        if not worker.accepting:
+            detail += ", takes no messages until it knows the agents to be up to date"
+        table.add_row(*_part("worker", ok=worker.watching and worker.accepting, detail=detail))
     return table
 
 
@@ -117,6 +119,8 @@ def _agents(worker: WorkerStatus) -> Table:
     for agent in worker.agents:
         note = "suspended" if agent.suspended else ""
         table.add_row(agent.tenant_id, agent.agent, agent.revision, agent.group, note)
+    if worker.agents_total > len(worker.agents):
+        table.caption = f"and {worker.agents_total - len(worker.agents)} more"
     return table
 
 
