@@ -88,7 +88,7 @@ class KubeClient:
         query["limit"] = str(PAGE)
         while True:
             page = await self._request("GET", path, query, accept=accept)
-            items += [_slim(item) for item in page.get("items", [])]
+            items += [_slim(item) for item in page.get("items") or ()]
             metadata = page["metadata"]
             if not metadata.get("continue"):
                 return items, str(metadata["resourceVersion"])
