@@ -152,5 +152,5 @@ def test_links_and_file_names_in_the_documentation_are_there() -> None:
         text = page.read_text()
         for target in re.findall(r"\]\(([^)#:]+)\)", text):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
-        for name in re.findall(r"`((?:services|migrations|examples)/[\w./-]+)`", text):
+        for name in re.findall(r"`((?:services|operator|charts|migrations|examples)/[\w./-]+)`", text):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
