@@ -191,4 +191,7 @@ if __name__ == "__main__":
     else:
         with KindCluster() as made:
             say(f"export KUBECONFIG={made.kubeconfig}; {shlex.join(made.command('kubectl'))} get pods -A")
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+            ending = {signal.SIGINT, signal.SIGTERM}
+            signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+            signal.sigwait(ending)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ending)
