@@ -97,7 +97,6 @@ class _Camel(BaseModel):
         extra="forbid",
         frozen=True,
         alias_generator=to_camel,
-        populate_by_name=True,
         use_attribute_docstrings=True,
     )
 
