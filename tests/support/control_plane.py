@@ -130,7 +130,7 @@ class ControlPlane(Cluster):
             policy.write_text(json.dumps(_AUDIT_POLICY))
             flags |= {"audit-policy-file": policy, "audit-log-path": self.audit_log}
         # Without nodes there is nothing to drain: a client that watches must not delay the end.
-        process = self._run("kube-apiserver", flags, *self._apiserver_flags, grace_s=3.0)
+        process = self._run("kube-apiserver", flags, *self._apiserver_flags, grace_s=1.0)
         process.wait_ready(self._apiserver_ready, READY_WITHIN_S)
 
     def stop_apiserver(self) -> None:
@@ -153,7 +153,7 @@ class ControlPlane(Cluster):
             "secure-port": "0",
             "controllers": ",".join(self._controllers),
         }
-        process = self._run("kube-controller-manager", flags, grace_s=3.0)
+        process = self._run("kube-controller-manager", flags, grace_s=1.0)
         process.wait_ready(self._controllers_ready, READY_WITHIN_S)
 
     def restart_controllers(self) -> None:
