@@ -1,0 +1,122 @@
+"""A TCP proxy that fails the way networks do: it swallows, refuses, or resets."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from enum import Enum
+from typing import Self
+
+
+class Mode(Enum):
+    """What the proxy does."""
+
+    PASS = "pass"
+    """Everything goes through; what was swallowed before stays lost, and its connections with it."""
+    BLACKHOLE = "blackhole"
+    """Bytes and new connections are taken, and nothing comes back: a partition."""
+    REFUSE = "refuse"
+    """New connections end at once."""
+
+
+class _Pair:
+    """One client's connection and its other half."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self.client = client
+        self.server: socket.socket | None = None
+        self.frozen = False
+
+    def end(self, *, reset: bool = False) -> None:
+        for end in (self.client, self.server):
+            if end is not None:
+                with contextlib.suppress(OSError):
+                    if reset:
+                        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    end.shutdown(socket.SHUT_RDWR)
+                with contextlib.suppress(OSError):
+                    end.close()
+
+
+class TcpProxy:
+    """Listens on a free port of loopback and passes on to `port`; a context manager."""
+
+    def __init__(self, port: int) -> None:
+        self._target = ("127.0.0.1", port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._mode = Mode.PASS
+        self._pairs: list[_Pair] = []
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, name="tcp-proxy", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.reset()
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._listener.getsockname()[1])
+
+    def set(self, mode: Mode) -> None:
+        """Behave so from now on; in a blackhole, connections that are open now are lost for ever."""
+        with self._lock:
+            self._mode = mode
+            if mode is Mode.BLACKHOLE:
+                for pair in self._pairs:
+                    pair.frozen = True
+
+    def freeze(self) -> None:
+        """Leave the connections that are open now half open: no byte, and no end, comes through any more."""
+        with self._lock:
+            for pair in self._pairs:
+                pair.frozen = True
+
+    def reset(self) -> None:
+        """Reset every connection."""
+        with self._lock:
+            pairs, self._pairs = self._pairs, []
+        for pair in pairs:
+            pair.end(reset=True)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            pair = _Pair(client)
+            with self._lock:
+                mode = self._mode
+                pair.frozen = mode is Mode.BLACKHOLE
+                if mode is not Mode.REFUSE:
+                    self._pairs.append(pair)
+            if mode is Mode.REFUSE:
+                pair.end(reset=True)
+                continue
+            if mode is Mode.PASS:
+                try:
+                    pair.server = socket.create_connection(self._target)
+                except OSError:
+                    pair.end(reset=True)
+                    continue
+                self._pump(pair, pair.server, client)
+            self._pump(pair, client, pair.server)
+
+    def _pump(self, pair: _Pair, source: socket.socket, sink: socket.socket | None) -> None:
+        def run() -> None:
+            with contextlib.suppress(OSError):
+                while data := source.recv(65536):
+                    if not pair.frozen and sink is not None:
+                        sink.sendall(data)
+            if not pair.frozen:
+                pair.end()
+
+        threading.Thread(target=run, daemon=True).start()
