@@ -10,7 +10,7 @@ import sys
 import kopf
 
 from konstruct_operator.claims import ServedError
-from konstruct_operator.handlers import register
+from konstruct_operator.handlers import register, register_end
 from konstruct_operator.kopf_setup import kopf_settings, register_login
 from konstruct_operator.runtime import Runtime
 from konstruct_operator.serving import serve
@@ -65,34 +65,42 @@ async def _work(settings: Settings, runtime: Runtime) -> int:
     registry = kopf.OperatorRegistry()
     register(registry, runtime, namespaces=not runtime.namespaces)
     register_login(registry, settings.kubeconfig)
-    stop = asyncio.Event()
-    watching = asyncio.create_task(
-        kopf.operator(
+    own = [asyncio.create_task(work, name=name) for name, work in runtime.tasks().items()]
+    failed = asyncio.Event()
+    ending = asyncio.Event()
+
+    async def end() -> None:
+        """Stop what works beside kopf before kopf stops it: it waits for tasks that it does not know."""
+        ending.set()
+        for task in own:
+            task.cancel()
+        await asyncio.gather(*own, return_exceptions=True)
+
+    def one_has_ended(task: asyncio.Task[None]) -> None:
+        if not ending.is_set():
+            log.error(
+                "%s has ended", task.get_name(), exc_info=None if task.cancelled() else task.exception()
+            )
+            failed.set()
+
+    for task in own:
+        task.add_done_callback(one_has_ended)
+    register_end(registry, end)
+    try:
+        await kopf.operator(
             registry=registry,
             settings=kopf_settings(),
             standalone=True,
             clusterwide=not runtime.namespaces,
             namespaces=runtime.namespaces,
-            stop_flag=stop,
+            stop_flag=failed,
         )
-    )
-    own = [asyncio.create_task(work, name=name) for name, work in runtime.tasks().items()]
-    try:
-        done, _ = await asyncio.wait([watching, *own], return_when=asyncio.FIRST_COMPLETED)
-        ended = [task for task in done if task is not watching]
-        for task in ended:
-            log.error("%s has ended: %r", task.get_name(), task.exception())
-        stop.set()
-        try:
-            await watching
-        except Exception:
-            log.exception("watching has ended")
-            return EXIT_FAULT
-        return EXIT_FAULT if ended else 0
+    except Exception:
+        log.exception("watching has ended")
+        failed.set()
     finally:
-        for task in own:
-            task.cancel()
-        await asyncio.gather(*own, return_exceptions=True)
+        await end()
+    return EXIT_FAULT if failed.is_set() else 0
 
 
 def _refuse(status: int, error: Exception) -> int:

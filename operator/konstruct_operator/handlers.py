@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import kopf
@@ -46,3 +47,11 @@ def register(registry: kopf.OperatorRegistry, listener: Listener, *, namespaces:
                 listener.namespace_gone(item["metadata"]["name"])
             else:
                 listener.namespace_changed(item)
+
+
+def register_end(registry: kopf.OperatorRegistry, end: Callable[[], Awaitable[None]]) -> None:
+    """Have kopf call `end` when it has been told to stop and watches no more."""
+
+    @kopf.on.cleanup(registry=registry)
+    async def on_cleanup(**_: Any) -> None:
+        await end()
