@@ -66,22 +66,23 @@ async def _work(settings: Settings, runtime: Runtime) -> int:
     register(registry, runtime, namespaces=not runtime.namespaces)
     register_login(registry, settings.kubeconfig)
     own = [asyncio.create_task(work, name=name) for name, work in runtime.tasks().items()]
-    failed = asyncio.Event()
-    ending = asyncio.Event()
+    stop = asyncio.Event()
+    failed: list[str] = []
 
     async def end() -> None:
         """Stop what works beside kopf before kopf stops it: it waits for tasks that it does not know."""
-        ending.set()
+        stop.set()
         for task in own:
             task.cancel()
         await asyncio.gather(*own, return_exceptions=True)
 
     def one_has_ended(task: asyncio.Task[None]) -> None:
-        if not ending.is_set():
+        if not stop.is_set():
             log.error(
                 "%s has ended", task.get_name(), exc_info=None if task.cancelled() else task.exception()
             )
-            failed.set()
+            failed.append(task.get_name())
+            stop.set()
 
     for task in own:
         task.add_done_callback(one_has_ended)
@@ -93,14 +94,14 @@ async def _work(settings: Settings, runtime: Runtime) -> int:
             standalone=True,
             clusterwide=not runtime.namespaces,
             namespaces=runtime.namespaces,
-            stop_flag=failed,
+            stop_flag=stop,
         )
     except Exception:
         log.exception("watching has ended")
-        failed.set()
+        failed.append("watching")
     finally:
         await end()
-    return EXIT_FAULT if failed.is_set() else 0
+    return EXIT_FAULT if failed else 0
 
 
 def _refuse(status: int, error: Exception) -> int:
