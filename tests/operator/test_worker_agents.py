@@ -12,7 +12,8 @@ from shared.kube.names import IDENTITY, PERSONA, agent_path, config_map_name, co
 from shared.models import AgentSpec
 from shared.persona import Rendered, render, revision_of
 from shared.reply import MessageStatus, Reason
-from tests.operator.worker_stage import AGENT_RULES, Stage, Written
+from tests.operator.worker_api import Written
+from tests.operator.worker_stage import AGENT_RULES, Stage
 from tests.support.kubernetes import MakeNamespace
 from tests.support.waiting import eventually
 
@@ -81,9 +82,12 @@ def test_with_the_rights_of_each_mode_the_oldest_of_two_is_served(
     )
     worker = stage.worker().ready()
     assert stage.ask().revision == first.revision
-    assert set(lease_keys(worker.lease())) == ({"*"} if mode == "cluster" else {stage.tenant, other})
+    lease = worker.lease()
+    assert lease is not None
+    assert set(lease.state.seen) == ({"*"} if mode == "cluster" else {stage.tenant, other})
 
     stage.operator.delete(stage.tenant, "ada")
+    assert second is not None
     answers_from(stage, second)
 
 
@@ -92,10 +96,6 @@ def _younger(stage: Stage, namespace: str, than: str) -> Written | None:
     written = stage.operator.apply(namespace, "ada", tenant=stage.tenant, systemPrompt="The younger.")
     found = stage.api.find(agent_path(namespace, "ada"))
     return written if found and found["metadata"]["creationTimestamp"] > than else None
-
-
-def lease_keys(lease: object) -> list[str]:
-    return list(lease.state.seen)  # type: ignore[attr-defined]
 
 
 def test_an_agent_that_is_not_accepted_is_not_served(stage: Stage) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.operator.worker_stage import AGENT_RULES, LEASE_RULES, Api, Operator, Stage
+from tests.operator.worker_api import Api, Operator
+from tests.operator.worker_stage import AGENT_RULES, Stage
 from tests.support.control_plane import ControlPlane
 from tests.support.kubernetes import MakeNamespace
 from tests.support.worker import Cell
@@ -36,6 +37,6 @@ def stage(control_plane: ControlPlane, make_namespace: MakeNamespace, cell: Cell
     )
     with made.end:
         made.end.callback(api.close)
-        made.grant(release, LEASE_RULES)
+        made.grant_leases()
         made.grant(tenant, AGENT_RULES)
         yield made

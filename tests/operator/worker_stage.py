@@ -1,16 +1,12 @@
-"""A stage for workers in a cluster: an operator's writes without an operator, RBAC, and worker processes."""
+"""A stage for workers in a cluster: their rights, and their processes."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import itertools
 import json
 import secrets
-import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,23 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from konstruct_cli.stack.process import ManagedProcess, claim_port
 from shared.kube.leases import WorkerLease
-from shared.kube.names import (
-    AGENT_LABEL,
-    FIELD_MANAGER,
-    MANAGED_BY_LABEL,
-    PARTS,
-    REVISION_LABEL,
-    agent_path,
-    config_map_name,
-    config_map_path,
-    document_key,
-    documents_of,
-    lease_path,
-)
-from shared.models import AgentSpec
-from shared.persona import Rendered, render
+from shared.kube.names import lease_path
 from shared.reply import Reply
-from tests.support.cluster import Cluster
+from tests.operator.worker_api import Api, Operator, Written
 from tests.support.control_plane import ControlPlane
 from tests.support.waiting import eventually
 from tests.support.worker import Cell
@@ -60,135 +42,6 @@ LEASE_RULES = [
 
 _API_GROUP = "rbac.authorization.k8s.io"
 _numbers = itertools.count()
-
-
-class Api:
-    """The API server, as its administrator."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        config = json.loads(cluster.kubeconfig.read_text())
-        server = config["clusters"][0]["cluster"]
-        authority = base64.b64decode(server["certificate-authority-data"]).decode()
-        self._client = httpx.Client(
-            base_url=server["server"],
-            headers={"authorization": f"Bearer {config['users'][0]['user']['token']}"},
-            verify=ssl.create_default_context(cadata=authority),
-            trust_env=False,
-            timeout=20,
-        )
-
-    def close(self) -> None:
-        self._client.close()
-
-    def apply(self, path: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        answer = self._client.patch(
-            path,
-            params={"fieldManager": FIELD_MANAGER, "force": "true"},
-            headers={"content-type": "application/apply-patch+yaml"},
-            content=json.dumps(manifest),
-        )
-        assert answer.is_success, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
-
-    def find(self, path: str) -> dict[str, Any] | None:
-        answer = self._client.get(path)
-        if answer.status_code == 404:
-            return None
-        found: dict[str, Any] = answer.raise_for_status().json()
-        return found
-
-    def delete(self, path: str) -> None:
-        answer = self._client.delete(path)
-        assert answer.is_success or answer.status_code == 404, answer.text
-
-
-@dataclass
-class Written:
-    """What the operator wrote."""
-
-    revision: str
-    version: int
-
-
-class Operator:
-    """Writes what an operator writes, when a test says so."""
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
-
-    def apply(self, namespace: str, name: str, *, tenant: str | None = None, **spec: Any) -> Written:
-        """Write an Agent and put it in effect, for the tenant named like the namespace."""
-        self.write_spec(namespace, name, **spec)
-        rendered = render(AgentSpec.model_validate(_spec(name, spec)))
-        self.write_documents(namespace, name, rendered)
-        return self.activate(namespace, name, rendered.revision, tenant=tenant or namespace)
-
-    def write_spec(self, namespace: str, name: str, **spec: Any) -> None:
-        manifest = _agent(namespace, name) | {"spec": _spec(name, spec)}
-        self._api.apply(agent_path(namespace, name), manifest)
-
-    def write_documents(self, namespace: str, name: str, rendered: Rendered) -> None:
-        for part in PARTS:
-            self.write_document(namespace, name, part, rendered.revision, documents_of(rendered)[part])
-
-    def write_document(self, namespace: str, name: str, part: str, revision: str, text: str) -> None:
-        config_map = config_map_name(name, part, revision)
-        self._api.apply(
-            config_map_path(namespace, config_map),
-            {
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": {
-                    "name": config_map,
-                    "namespace": namespace,
-                    "labels": {
-                        AGENT_LABEL: name,
-                        REVISION_LABEL: revision,
-                        MANAGED_BY_LABEL: FIELD_MANAGER,
-                    },
-                },
-                "immutable": True,
-                "data": {document_key(part): text},
-            },
-        )
-
-    def activate(
-        self, namespace: str, name: str, revision: str, *, tenant: str, accepted: bool = True
-    ) -> Written:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        condition = {
-            "type": "Accepted",
-            "status": str(accepted),
-            "reason": "Accepted" if accepted else "NameTaken",
-            "message": "",
-            "lastTransitionTime": now[:19] + "Z",
-        }
-        status = {
-            "activeRevision": revision,
-            "tenantId": tenant,
-            "observedTime": now,
-            "conditions": [condition],
-        }
-        stored = self._api.apply(
-            agent_path(namespace, name) + "/status", _agent(namespace, name) | {"status": status}
-        )
-        return Written(revision, int(stored["metadata"]["resourceVersion"]))
-
-    def delete(self, namespace: str, name: str) -> None:
-        self._api.delete(agent_path(namespace, name))
-
-
-def _agent(namespace: str, name: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "konstruct.dev/v1alpha1",
-        "kind": "Agent",
-        "metadata": {"name": name, "namespace": namespace},
-    }
-
-
-def _spec(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {"displayName": name.title(), "systemPrompt": "Answer briefly.", **spec}
 
 
 @dataclass
@@ -270,12 +123,34 @@ class Stage:
             for plural in ("clusterroles", "clusterrolebindings"):
                 self.end.callback(self.api.delete, f"/apis/{_API_GROUP}/v1/{plural}/{name}")
 
+    def grant_leases(self) -> None:
+        """Grant what every worker needs in its own namespace."""
+        self.grant(self.release, LEASE_RULES)
+
+    def asked(self, resource: str, *verbs: str, name: str | None = None) -> list[dict[str, Any]]:
+        """What the workers asked of the API server, as its audit log tells."""
+        user = f"system:serviceaccount:{self.release}:worker"
+        return [
+            event
+            for event in self.cluster.audit_events()
+            if event["user"]["username"] == user
+            and event["verb"] in verbs
+            and event.get("objectRef", {}).get("resource") == resource
+            and name in (None, event["objectRef"].get("name"))
+        ]
+
     def kubeconfig_through(self, port: int) -> Path:
         """The workers' kubeconfig, but through a proxy on `port`."""
         path = self.kubeconfig.with_suffix(f".{port}.json")
         path.write_text(self.kubeconfig.read_text().replace(self.cluster.url, f"https://127.0.0.1:{port}"))
         path.chmod(0o600)
         return path
+
+    def kubeconfig_with(self, token: str) -> str:
+        """The workers' kubeconfig, with another token."""
+        config = json.loads(self.kubeconfig.read_text())
+        config["users"][0]["user"]["token"] = token
+        return json.dumps(config)
 
     def worker(self, *, kubeconfig: Path | None = None, lease_s: int = LEASE_S, **more: str) -> Worker:
         """Start a worker; it may not be ready yet."""
