@@ -10,9 +10,10 @@ import argparse
 import sys
 import time
 
-from konstruct_cli.client import ask, compose, connect
+from konstruct_cli.client import connect
 from konstruct_cli.errors import CliError
 from konstruct_cli.inspection import look_at_workers
+from konstruct_cli.messages import compose
 from shared.reply import MessageStatus
 
 
@@ -26,7 +27,7 @@ def tenant_of(agent: str, namespace: str, deadline: float) -> str:
         time.sleep(0.5)
     sys.exit(
         f"helm test: no worker serves the Agent {agent}. `kubectl get agents -n {namespace}` says why: its "
-        "namespace needs a label konstruct.dev/tenant-id, and must be among watch.namespaces if there are any."
+        "namespace needs a label konstruct.dev/tenant-id, and a place in watch.namespaces if that is not empty."
     )
 
 
@@ -43,7 +44,7 @@ def main() -> None:
     try:
         tenant = tenant_of(options.agent, options.namespace, deadline)
         message = compose(tenant=tenant, agent=options.agent, text="Are you there?", sender="helm-test")
-        reply = ask(connection, message, deadline - time.monotonic())
+        reply = connection.ask(message, deadline - time.monotonic())
     except CliError as error:
         sys.exit(f"helm test: {error}")
     finally:
