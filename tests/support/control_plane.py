@@ -28,7 +28,7 @@ CONTROLLERS = (
 )
 """What the controller manager runs: deletions, default ServiceAccounts, aggregated ClusterRoles."""
 
-READY_WITHIN_S = 60.0
+READY_WITHIN_S = 120.0
 """Time that a server has to become ready; a busy machine needs more than the usual second."""
 
 _AUDIT_POLICY = {
