@@ -170,10 +170,10 @@ def _sweep() -> None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            _adopt(folder.name).delete()
+            adopt(folder.name).delete()
 
 
-def _adopt(name: str) -> KindCluster:
+def adopt(name: str) -> KindCluster:
     """Return a cluster that another process made."""
     cluster = KindCluster()
     cluster.name = name
@@ -187,7 +187,7 @@ def _adopt(name: str) -> KindCluster:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["delete"]:
         for wanted in sys.argv[2:]:
-            _adopt(wanted).delete()
+            adopt(wanted).delete()
     else:
         with KindCluster() as made:
             say(f"export KUBECONFIG={made.kubeconfig}; {shlex.join(made.command('kubectl'))} get pods -A")

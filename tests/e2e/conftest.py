@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.agents import agent, namespace
-from tests.e2e.cluster import KindCluster
+from tests.e2e.cluster import KindCluster, adopt
 from tests.e2e.images.build import archives
 from tests.e2e.product import Product
 from tests.e2e.provider_pod import KEYS, Providers
@@ -18,7 +19,13 @@ from tests.e2e.provider_pod import KEYS, Providers
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[KindCluster]:
-    """Make a kind cluster, give it the images of this checkout, and delete it at the end."""
+    """Make a kind cluster, give it the images of this checkout, and delete it at the end.
+
+    ``KONSTRUCT_E2E_CLUSTER`` names a kept one to use as it is instead.
+    """
+    if kept := os.environ.get("KONSTRUCT_E2E_CLUSTER"):
+        yield adopt(kept)
+        return
     with KindCluster() as made:
         with tempfile.TemporaryDirectory(dir=made.folder) as folder:
             made.load(*archives(made.engine.builder, Path(folder)))

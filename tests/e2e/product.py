@@ -136,9 +136,7 @@ class Product:
             )
 
     def _run(self, command: list[str], timeout_s: float, *, check: bool = True) -> str:
-        done: subprocess.CompletedProcess[str] = self.cluster.run(
-            command, timeout=timeout_s, text=True, capture_output=True
-        )
+        done: subprocess.CompletedProcess[str] = self.cluster.run(command, timeout=timeout_s, check=False)
         if check and done.returncode != 0:
             raise AssertionError(
                 f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"

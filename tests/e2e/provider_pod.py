@@ -22,7 +22,13 @@ KEYS = {
 }
 """Keys that the pool gets."""
 
-_SWITCH = f"/api/v1/namespaces/{NAMESPACE}/pods/providers:8000/proxy/"
+_SWITCH = """
+import sys, urllib.request
+method, path, body = sys.argv[1:]
+address = "http://127.0.0.1:8000" + path
+urllib.request.urlopen(urllib.request.Request(address, body.encode(), method=method), timeout=10)
+"""
+"""A program, run in the providers' Pod, that tells them how to behave."""
 
 
 class Providers:
@@ -53,19 +59,19 @@ class Providers:
         self._cluster.kubectl(
             *("wait", "pod", "--all", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=120s")
         )
-        act = {"kind": "answer", "echo": True, "delay_s": 0.2}
-        self._cluster.kubectl("replace", "--raw", _SWITCH, "-f", "-", stdin=json.dumps(act))
+        self._tell("PUT", "/", json.dumps({"kind": "answer", "echo": True, "delay_s": 0.2}))
 
     def up(self) -> None:
         """Have both providers answer."""
-        self._turn("up")
+        self._tell("POST", "/up")
 
     def down(self) -> None:
         """Have both providers refuse connections."""
-        self._turn("down")
+        self._tell("POST", "/down")
 
-    def _turn(self, way: str) -> None:
-        self._cluster.kubectl("create", "--raw", f"{_SWITCH}{way}", "-f", "-", stdin="{}")
+    def _tell(self, method: str, path: str, body: str = "") -> None:
+        command = ("exec", "providers", "-n", NAMESPACE, "--", "python3", "-c", _SWITCH, method, path, body)
+        self._cluster.kubectl(*command)
 
 
 def _placed(made: dict[str, Any]) -> dict[str, Any]:
