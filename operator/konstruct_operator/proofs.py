@@ -71,6 +71,10 @@ class Proofs:
     def expect(self, ref: AgentRef, uid: str, active: Active, version: int) -> None:
         """Note that an Agent was pointed at `active` by the write that returned `version`."""
         self._waiting[ref] = Pointer(uid, active.revision, active.tenant_id, version)
+        # A worker may have been faster than the answer to the write.
+        floor = self.workers.floor(ref[0], time.monotonic())
+        if floor is not None and floor >= version:
+            self._concerned(ref)
 
     def known(self, ref: AgentRef, uid: str, active: Active) -> bool:
         """Whether this very revision is waited for already."""

@@ -12,11 +12,6 @@ from tests.operator.operator_stage import AdminApi, OperatorStage, install_crd
 from tests.support.control_plane import ControlPlane
 from tests.support.kubernetes import MakeNamespace
 
-both_modes = pytest.mark.parametrize(
-    "operator_stage", [True, False], indirect=True, ids=["cluster", "namespaces"]
-)
-"""Runs a test with the rights of each mode."""
-
 
 @pytest.fixture(scope="session")
 def agent_resource(control_plane: ControlPlane) -> None:

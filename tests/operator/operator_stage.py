@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from docs.generate import AGENT_DEFINITION
@@ -29,6 +30,11 @@ from tests.support.waiting import eventually
 
 CHART = Path(__file__).parents[2] / "charts" / "konstruct"
 """The chart, whose RBAC the operator gets."""
+
+both_modes = pytest.mark.parametrize(
+    "operator_stage", [True, False], indirect=True, ids=["cluster", "namespaces"]
+)
+"""Runs a test with the rights of each mode."""
 
 _numbers = itertools.count()
 

@@ -8,9 +8,8 @@ from shared.kube.names import config_map_path, document_key
 from shared.models import TENANT_LABEL, AgentSpec
 from shared.persona import load, render
 from shared.prompt import prompt_sha256, system_prompt
-from tests.operator.operator_fixtures import both_modes
-from tests.operator.operator_stage import FakeWorker, OperatorStage
-from tests.support.control_plane import KubectlError
+from tests.operator.operator_stage import FakeWorker, OperatorStage, both_modes
+from tests.support.cluster import KubectlError
 from tests.support.waiting import eventually
 
 pytest_plugins = ["tests.operator.operator_fixtures"]
@@ -171,7 +170,9 @@ def test_the_rights_are_no_wider_than_needed(operator_stage: OperatorStage) -> N
     def may(verb: str, what: str, space: str | None) -> bool:
         scope = [f"--namespace={space}"] if space else ["--all-namespaces"]
         try:
-            answer = stage.cluster.kubectl("auth", "can-i", verb, what, *scope, kubeconfig=stage.kubeconfig)
+            answer = stage.cluster.kubectl(
+                "auth", "can-i", verb, *what.split(), *scope, kubeconfig=stage.kubeconfig
+            )
         except KubectlError:
             return False
         return answer.strip() == "yes"
@@ -183,7 +184,7 @@ def test_the_rights_are_no_wider_than_needed(operator_stage: OperatorStage) -> N
         assert not may("update", "agents", space)
         assert not may("patch", "agents", space)
         assert not may("delete", "agents", space)
-    assert may("patch", "agents/status", stage.space)
+    assert may("patch", "agents --subresource=status", stage.space)
     assert may("list", "agents", None) is stage.clusterwide
     assert may("get", "configmaps", stage.home) is stage.clusterwide
     assert may("delete", "leases/konstruct-operator", stage.space)
