@@ -76,12 +76,13 @@ def test_a_restart_of_the_api_server(stage: Stage) -> None:
     catches_up(stage, worker, "After the restart.")
 
 
-def test_a_version_that_is_gone_from_the_history(stage: Stage) -> None:
+def test_a_version_that_is_gone_from_the_history(stage: Stage, proxy: TcpProxy) -> None:
     """410: the worker sleeps while etcd is compacted and the API server forgets what it had cached."""
     stage.operator.apply(stage.tenant, "ada")
     stage.operator.apply(stage.tenant, "bob")
-    worker = stage.worker(lease_s=LONG_S).ready()
+    worker = stage.worker(kubeconfig=stage.kubeconfig_through(proxy.port), lease_s=LONG_S).ready()
     os.kill(worker.process.pid, signal.SIGSTOP)
+    proxy.freeze()  # what its kernel would take in for it
     try:
         edit = stage.operator.apply(stage.tenant, "ada", systemPrompt="While it slept.")
         stage.operator.delete(stage.tenant, "bob")
@@ -90,6 +91,7 @@ def test_a_version_that_is_gone_from_the_history(stage: Stage) -> None:
         compaction = {"revision": str(later.version), "physical": True}
         httpx.post(f"{etcd}/v3/kv/compaction", json=compaction).raise_for_status()
         stage.cluster.restart_apiserver()
+        proxy.reset()
     finally:
         os.kill(worker.process.pid, signal.SIGCONT)
     worker.sees(stage.tenant, later)

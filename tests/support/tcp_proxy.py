@@ -28,8 +28,10 @@ class _Pair:
         self.client = client
         self.server: socket.socket | None = None
         self.frozen = False
+        self.ended = False
 
     def end(self, *, reset: bool = False) -> None:
+        self.ended = True
         for end in (self.client, self.server):
             if end is not None:
                 with contextlib.suppress(OSError):
@@ -107,6 +109,9 @@ class TcpProxy:
                 except OSError:
                     pair.end(reset=True)
                     continue
+                if pair.ended:  # reset in between
+                    pair.end()
+                    continue
                 self._pump(pair, pair.server, client)
             self._pump(pair, client, pair.server)
 
@@ -116,7 +121,7 @@ class TcpProxy:
                 while data := source.recv(65536):
                     if not pair.frozen and sink is not None:
                         sink.sendall(data)
-            if not pair.frozen:
+            if pair.ended or not pair.frozen:
                 pair.end()
 
         threading.Thread(target=run, daemon=True).start()
