@@ -15,6 +15,7 @@ import pytest
 from konstruct_cli.stack.postgres import Postgres
 from konstruct_cli.stack.process import LOOPBACK, ManagedProcess, claim_port
 from shared.reply import MessageStatus
+from tests.images.conftest import ROOT
 from tests.images.image import Image
 from tests.support.database import OWNER, SERVICE, SYSTEM
 from tests.support.waiting import eventually
@@ -90,6 +91,40 @@ def test_a_wrong_setting_is_one_line_too(image: Image, tmp_path: Path) -> None:
     assert code == 2
     assert "did you mean KONSTRUCT_LLM_POOL_URL" in output
     assert len(output.splitlines()) == 1
+
+
+def test_the_operator_says_what_is_missing(operator: Image, tmp_path: Path) -> None:
+    code, output = operator.run(tmp_path / "log")
+    assert code == 2
+    (line,) = output.splitlines()
+    assert line.startswith("konstruct-operator: KONSTRUCT_POD_NAMESPACE")
+
+
+def test_the_operator_waits_for_the_kubernetes_api(operator: Image, tmp_path: Path) -> None:
+    listen = f"{LOOPBACK}:{claim_port('the operator', None)}"
+    environment = {"KONSTRUCT_OPERATOR_LISTEN": listen, "KONSTRUCT_POD_NAMESPACE": "konstruct"}
+    with operator.process(tmp_path / "log", environment=environment) as running:
+        running.wait_ready(lambda: answers(f"http://{listen}/metrics"), 90)
+        assert b"konstruct_operator_" in get(f"http://{listen}/metrics")[1]
+        eventually(lambda: "no way to the Kubernetes API" in running.log.read_text())
+        variable = "KONSTRUCT_OPERATOR_LISTEN"
+        is_alive = get(f"http://{listen}/healthz")[0] == 200
+        assert healthy(operator, tmp_path / "health.log", variable, listen) is is_alive
+    assert "Traceback" not in running.log.read_text()
+
+
+def test_the_command_works_in_the_workers_image(orchestrator: Image, tmp_path: Path) -> None:
+    code, output = orchestrator.run(tmp_path / "help.log", "--help", entrypoint=["konstruct"])
+    assert (code, "send" in output) == (0, True), output
+    code, output = orchestrator.run(
+        tmp_path / "render.log",
+        f"{AGENTS}/ada.yaml",
+        "--json",
+        entrypoint=["konstruct", "render"],
+        volumes={ROOT / "examples/agents/acme": AGENTS},
+    )
+    assert code == 0, output
+    assert '"revision"' in output
 
 
 def test_migrate_brings_an_empty_database_up_to_date(

@@ -27,7 +27,7 @@ def tenant_of(agent: str, namespace: str, deadline: float) -> str:
         time.sleep(0.5)
     sys.exit(
         f"helm test: no worker serves the Agent {agent}. `kubectl get agents -n {namespace}` says why: its "
-        "namespace needs a label konstruct.dev/tenant-id, and a place in watch.namespaces if that is not empty."
+        "namespace needs a label konstruct.dev/tenant-id, and to be in watch.namespaces if that is not empty."
     )
 
 
