@@ -50,6 +50,7 @@ def test_a_worker_starts_without_the_api_server_and_fails_no_message(stage: Stag
     assert (worker.probe("/healthz"), worker.probe("/readyz")) == (200, 503)
     assert worker.metric("konstruct_watch_connected") == 0
     assert stage.cell.queued() == 1
+    eventually(lambda: worker.metric("konstruct_backlog_messages") == 1)
     proxy.set(Mode.PASS)
     assert stage.cell.reply(message).revision == written.revision
     worker.ready()

@@ -112,7 +112,7 @@ class Settings(BaseModel):
     """Messages a worker answers at once (threads)."""
 
     worker_listen: str | None = None
-    """Address and port of the worker's /metrics and /healthz; none: not served."""
+    """Address and port of the worker's /metrics, /healthz and /readyz; none: not served."""
 
     message_deadline_s: Seconds = 90.0
     """Longest that answering one message may take before an apology is recorded."""
