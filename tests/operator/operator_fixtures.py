@@ -43,5 +43,5 @@ def operator_stage(
     for space in made.spaces:
         api.merge(f"/api/v1/namespaces/{space}", {"metadata": {"labels": {TENANT_LABEL: space}}})
     with made.end:
-        yield made
+        yield made.prepare()
     api.close()

@@ -114,9 +114,13 @@ class OperatorStage:
     clusterwide: bool
     release: str = "konstruct"
     end: ExitStack = field(default_factory=ExitStack)
+    kubeconfig: Path = Path()
+    """The operator's own."""
 
-    def __post_init__(self) -> None:
+    def prepare(self) -> OperatorStage:
+        """Grant the operator its rights."""
         self.kubeconfig = self.account(self.home, self.release, self.watched)
+        return self
 
     @property
     def watched(self) -> tuple[str, ...]:
