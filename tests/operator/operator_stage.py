@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from docs.generate import AGENT_DEFINITION
 from konstruct_cli.stack.process import ManagedProcess, claim_port
 from konstruct_operator.config_maps import SELECTOR
-from shared.kube.leases import Refusal, WorkerState, lease_manifest
-from shared.kube.names import agent_path, agents_path, config_maps_path, lease_path
+from shared.kube.names import agent_path, agents_path, config_maps_path
 from shared.models import TENANT_LABEL
 from tests.operator.worker_api import Api
 from tests.support.control_plane import ControlPlane
@@ -269,48 +266,3 @@ class OperatorStage:
 
     def audited(self) -> int:
         return len(self.cluster.audit_events())
-
-
-@dataclass
-class FakeWorker:
-    """A worker as its Lease shows it."""
-
-    stage: OperatorStage
-    name: str = field(default_factory=lambda: f"worker-{secrets.token_hex(3)}")
-    duration_s: int = 60
-
-    def renew(
-        self, seen: int | None = None, refused: tuple[Refusal, ...] = (), refused_total: int | None = None
-    ) -> None:
-        """Say what is in effect: by default everything there is."""
-        version = self.stage.version() if seen is None else seen
-        watched = self.stage.watched or ("*",)
-        state = WorkerState(
-            seen=dict.fromkeys(watched, version),
-            refused=refused,
-            refused_total=len(refused) if refused_total is None else refused_total,
-            clause="1",
-        )
-        self._write(state)
-
-    def leave(self) -> None:
-        """Stop cleanly."""
-        self._write(WorkerState(), released=True)
-        self.vanish()
-
-    def vanish(self) -> None:
-        """Delete the Lease and nothing else, as a Pod that is deleted by force leaves it."""
-        self.stage.api.delete(lease_path(self.stage.home, self.name))
-
-    def _write(self, state: WorkerState, *, released: bool = False) -> None:
-        manifest = lease_manifest(
-            name=self.name,
-            namespace=self.stage.home,
-            pod_uid=None,
-            release=self.stage.release,
-            duration_s=self.duration_s,
-            renewed=datetime.now(UTC),
-            state=state,
-            released=released,
-        )
-        self.stage.api.apply(lease_path(self.stage.home, self.name), manifest)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from konstruct_operator.__main__ import EXIT_SERVED, EXIT_USAGE
 from shared.kube.names import OPERATOR_LEASE, lease_path
-from tests.operator.operator_stage import FakeWorker, OperatorStage, both_modes
+from tests.operator.operator_stage import OperatorStage, both_modes
+from tests.operator.operator_workers import FakeWorker
 from tests.support.kubernetes import MakeNamespace
 from tests.support.waiting import eventually
 

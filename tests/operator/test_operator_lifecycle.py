@@ -8,7 +8,8 @@ from shared.kube.names import config_map_path, document_key
 from shared.models import TENANT_LABEL, AgentSpec
 from shared.persona import load, render
 from shared.prompt import prompt_sha256, system_prompt
-from tests.operator.operator_stage import FakeWorker, OperatorStage, both_modes
+from tests.operator.operator_stage import OperatorStage, both_modes
+from tests.operator.operator_workers import FakeWorker
 from tests.support.cluster import KubectlError
 from tests.support.waiting import eventually
 

@@ -9,7 +9,8 @@ import threading
 import pytest
 
 from shared.kube.names import agent_path
-from tests.operator.operator_stage import AdminApi, FakeWorker, OperatorStage, install_crd
+from tests.operator.operator_stage import AdminApi, OperatorStage, install_crd
+from tests.operator.operator_workers import FakeWorker
 from tests.support.control_plane import ControlPlane
 from tests.support.waiting import eventually
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from shared.kube.leases import Refusal
-from tests.operator.operator_stage import FakeWorker, OperatorStage
+from tests.operator.operator_stage import OperatorStage
+from tests.operator.operator_workers import FakeWorker
 from tests.support.waiting import eventually
 
 pytest_plugins = ["tests.operator.operator_fixtures"]
