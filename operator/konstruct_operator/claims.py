@@ -6,12 +6,20 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from konstruct_operator.config_maps import Object
 from shared.kube.client import KubeClient
 from shared.kube.errors import ConflictError, KubeError, NotFoundError
-from shared.kube.names import FIELD_MANAGER, MANAGED_BY_LABEL, OPERATOR_LEASE, lease_path, leases_path
+from shared.kube.names import (
+    FIELD_MANAGER,
+    MANAGED_BY_LABEL,
+    OPERATOR_LEASE,
+    lease_path,
+    leases_path,
+    role_path,
+)
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +30,26 @@ RENEW_S = 20.0
 """Seconds between two renewals."""
 
 
+@dataclass(frozen=True, slots=True)
+class RoleName:
+    """The role by which an operator may serve namespaces."""
+
+    name: str
+    """Its name."""
+
+    cluster_wide: bool
+    """Whether it is a ClusterRole, or a Role of that name in each namespace."""
+
+    @property
+    def kind(self) -> str:
+        """Its kind."""
+        return "ClusterRole" if self.cluster_wide else "Role"
+
+    def path(self, namespace: str) -> str:
+        """Path of the role that holds in `namespace`."""
+        return role_path(self.name, None if self.cluster_wide else namespace)
+
+
 class ServedError(Exception):
     """Another operator serves a namespace already; the message says which and what to do."""
 
@@ -29,10 +57,15 @@ class ServedError(Exception):
 class Claims:
     """The namespaces that this operator has claimed, and those that are another's."""
 
-    def __init__(self, client: KubeClient, holder: str, gained: Callable[[str], None]) -> None:
+    def __init__(
+        self, client: KubeClient, holder: str, gained: Callable[[str], None], owner: RoleName | None = None
+    ) -> None:
+        """`owner` is the role that lets this operator serve: its claims go when it goes."""
         self._client = client
         self._holder = holder
         self._gained = gained
+        self._owner = owner
+        self._owners: dict[str, list[Object]] = {}
         self._held: dict[str, Object] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self.refused: dict[str, str] = {}
@@ -109,6 +142,7 @@ class Claims:
     async def _claim(self, namespace: str) -> str | None:
         path = lease_path(namespace, OPERATOR_LEASE)
         try:
+            self._owners[namespace] = await self._owner_of_claims(namespace)
             self._held[namespace] = await self._client.create(
                 leases_path(namespace), self._manifest(namespace)
             )
@@ -135,6 +169,7 @@ class Claims:
                 "name": OPERATOR_LEASE,
                 "namespace": namespace,
                 "labels": {MANAGED_BY_LABEL: FIELD_MANAGER},
+                "ownerReferences": self._owners.get(namespace, []),
             },
             "spec": {
                 "holderIdentity": self._holder,
@@ -142,6 +177,29 @@ class Claims:
                 "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             },
         }
+
+    async def _owner_of_claims(self, namespace: str) -> list[Object]:
+        """Refer to the role that goes when the release is uninstalled.
+
+        Helm takes an operator's rights away while it is still shutting down, so it cannot be relied on to
+        delete its claims itself. A cluster-wide role may own an object in any namespace.
+        """
+        if self._owner is None:
+            return []
+        try:
+            role = await self._client.get(self._owner.path(namespace))
+        except KubeError as error:
+            log.warning("claims will stay when this release is uninstalled: %s", error)
+            return []
+        kind, metadata = self._owner.kind, role["metadata"]
+        return [
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": kind,
+                "name": metadata["name"],
+                "uid": metadata["uid"],
+            }
+        ]
 
     def _other(self, claim: Object) -> str | None:
         """Return who else holds a claim that has not expired."""

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from konstruct_operator.agents import AgentStore
-from konstruct_operator.claims import Claims, ServedError, served_message
+from konstruct_operator.claims import Claims, RoleName, ServedError, served_message
 from konstruct_operator.config_maps import SELECTOR, Object
 from konstruct_operator.events import EventPoster
 from konstruct_operator.metrics import OperatorMetrics, ReconcileOutcome
@@ -61,7 +61,9 @@ class Runtime:
         self.queue: WorkQueue[AgentRef] = WorkQueue(self._work, self._give_up, self._retried)
         """Agents to look at."""
         self._proofs = Proofs(self.queue.add)
-        self._claims = Claims(self._client, f"{self._home}/{settings.release}", self._namespace_gained)
+        self._claims = Claims(
+            self._client, f"{self._home}/{settings.release}", self._namespace_gained, _role(settings)
+        )
         self._events = EventPoster(self._client, settings.pod_name or socket.gethostname())
         self._reconciler = Reconciler(
             agents=self._agents,
@@ -266,3 +268,9 @@ class Runtime:
 def _tenant_label(namespace: Object) -> str | None:
     labels = namespace["metadata"].get("labels") or {}
     return labels.get(TENANT_LABEL) or None
+
+
+def _role(settings: Settings) -> RoleName | None:
+    if settings.operator_role is None:
+        return None
+    return RoleName(settings.operator_role, cluster_wide=not settings.watch_namespaces)

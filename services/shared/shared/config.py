@@ -155,6 +155,9 @@ class Settings(BaseModel):
     """Seconds without contact to the Kubernetes API after which a worker takes no new messages."""
 
     # --- operator ---
+    operator_role: str | None = None
+    """ClusterRole (or Role in each watched namespace) of the operator; its claims go when that goes."""
+
     operator_listen: str = "0.0.0.0:8006"
     """Address and port of the operator's /metrics and /healthz."""
 

@@ -105,6 +105,12 @@ def namespace_path(name: str) -> str:
     return f"/api/v1/namespaces/{name}"
 
 
+def role_path(name: str, namespace: str | None = None) -> str:
+    """Path of a Role of `namespace`, or of a ClusterRole."""
+    plural = "clusterroles" if namespace is None else "roles"
+    return f"{_collection('/apis/rbac.authorization.k8s.io/v1', plural, namespace)}/{name}"
+
+
 def pods_path(namespace: str) -> str:
     """Path of the Pods of `namespace`."""
     return _collection("/api/v1", "pods", namespace)
