@@ -118,7 +118,7 @@ def test_a_worker_that_is_cut_off_hands_over_and_never_answers_from_the_past(sta
         # Healed: it comes back by itself, and catches up before it answers.
         proxy.set(Mode.PASS)
         cut.ready()
-        assert cut.seen(stage.tenant) >= edit.version
+        cut.sees(stage.tenant, edit)
         both_answer(there, cut)
 
     for message in messages.sent:
