@@ -32,7 +32,7 @@ def test_the_worker_reads() -> None:
     assert rights(made, "worker") == {
         *(("agents", verb) for verb in READ),
         ("configmaps", "get"),
-        *(("leases", verb) for verb in ("create", "get", "list", "update", "patch", "delete")),
+        *(("leases", verb) for verb in ("create", "list", "patch", "delete")),
     }
 
 
@@ -45,6 +45,7 @@ def test_the_operator_writes_status_and_its_own_config_maps(namespaces: list[str
         *(("configmaps", verb) for verb in (*READ, "create", "patch", "delete")),
         *(("namespaces", verb) for verb in (["get"] if namespaces else READ)),
         ("events", "create"),
+        ("roles" if namespaces else "clusterroles", "get"),
         *(("leases", verb) for verb in (*READ, "create", "update", "patch", "delete")),
         ("roles" if namespaces else "clusterroles", "get"),  # itself, as the owner of its claims
     }
@@ -61,6 +62,13 @@ def test_the_operator_changes_only_the_lease_of_its_claim(manifests: list[Manife
         if component(role) == "operator" and rule["resources"] == ["leases"]:
             changing = set(rule["verbs"]) - READ - {"create"}
             assert not changing or rule["resourceNames"] == ["konstruct-operator"]
+
+
+def test_the_operator_reads_no_role_but_its_own(manifests: list[Manifest]) -> None:
+    for role, rule in rules(manifests):
+        if {"roles", "clusterroles"} & set(rule["resources"]):
+            assert (component(role), rule["resourceNames"]) == ("operator", [role["metadata"]["name"]])
+            assert rule["verbs"] == ["get"]
 
 
 def test_only_worker_and_operator_are_bound(manifests: list[Manifest]) -> None:
