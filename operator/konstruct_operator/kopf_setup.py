@@ -34,10 +34,25 @@ class _Patience:
             delay = min(delay * 2, 15.0)
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Compares nothing: kopf would copy each object of each event to find out what changed in it."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Return nothing to compare."""
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        """Return nothing to compare with."""
+
+    def store(self, **_: Any) -> None:
+        """Store nothing."""
+
+
 def kopf_settings() -> kopf.OperatorSettings:
     """Build kopf's settings."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage = _NoDiffs()
     # CRDs and namespaces are not observed: that would take rights that a Role cannot give.
     settings.scanning.disabled = True
     settings.watching.server_timeout = WATCH_SECONDS

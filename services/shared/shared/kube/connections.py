@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 from typing import Any
+from urllib.request import getproxies
 
 import aiohttp
 from kubernetes.aio import config as kube_config
@@ -23,11 +24,23 @@ SILENCE_S = 20
 """Seconds that a connection may leave probes or data unacknowledged before it counts as broken."""
 
 
+LONGEST_LINE = 2**20
+"""Half of the longest event of a watch, which is a line: an object with its managed fields."""
+
+
 class Connections(RESTClientObject):
     """Connections that notice a peer that is gone: half-open sockets otherwise stay silent for minutes."""
 
     def _create_connector(self) -> aiohttp.TCPConnector:
         return aiohttp.TCPConnector(limit=self.maxsize, ssl=self.ssl_context, socket_factory=_socket)
+
+    def _create_pool_manager(self) -> aiohttp.ClientSession:
+        # Trusting the environment costs a thread for each request, which looks for a ~/.netrc.
+        return aiohttp.ClientSession(
+            connector=self._create_connector(),
+            trust_env=bool(getproxies()),
+            read_bufsize=LONGEST_LINE,
+        )
 
     async def websocket(
         self, url: str, headers: dict[str, str], protocol: str
