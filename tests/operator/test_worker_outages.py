@@ -162,6 +162,8 @@ async def test_a_half_open_watch_is_given_up(
             await follows("Through an open socket.")
             proxy.freeze()
             await follows("Behind a half-open one.")
+            proxy.reset()
+            await follows("After the reset.")
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
