@@ -231,6 +231,10 @@ async def _events(path: str, response: aiohttp.ClientResponse) -> AsyncIterator[
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
         raise UnreachableError(f"the watch of {path} broke: {type(error).__name__}") from error
     finally:
+        connection = response.connection
+        if connection is not None and connection.transport is not None:
+            # A polite end would wait for the other side, which may be why the watch is left.
+            connection.transport.abort()
         response.close()
 
 
