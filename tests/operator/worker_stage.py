@@ -133,7 +133,7 @@ class Stage:
         return [
             event
             for event in self.cluster.audit_events()
-            if event["user"]["username"] == user
+            if event["user"].get("username") == user  # nobody, when the token was refused
             and event["verb"] in verbs
             and event.get("objectRef", {}).get("resource") == resource
             and name in (None, event["objectRef"].get("name"))

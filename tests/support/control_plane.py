@@ -163,8 +163,9 @@ class ControlPlane(Cluster):
 
     def audit_events(self) -> list[dict[str, Any]]:
         """Return all that was asked of the API server so far; only with ``audit``."""
-        with self.audit_log.open() as lines:
-            return [json.loads(line) for line in lines if line.endswith("\n")]
+        # Read at once: line by line, the rest of a line that is being written would look like another.
+        whole, _, _ = self.audit_log.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def _start_etcd(self) -> None:
         clients, peers = (f"http://{LOOPBACK}:{claim_port('etcd', None)}" for _ in range(2))
