@@ -7,7 +7,6 @@ is away counts against the worker: then there is nothing to hear.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +15,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from orchestrator.main import QUEUE, app
+from orchestrator.periodic import Periodic
 
 log = logging.getLogger(__name__)
 
@@ -65,26 +65,22 @@ class Backlog:
         self._report = report
         self._connection: Any = None
         self._channel: Any = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="backlog", daemon=True)
+        self._periodic = Periodic("backlog", SAMPLE_S, self._sample)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._periodic.start()
 
     def stop(self) -> None:
         """End."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
-
-    def _run(self) -> None:
-        while not self._stop.wait(SAMPLE_S):
-            waiting = self._waiting()
-            self._hearing.sample(waiting, idle=self._idle())
-            if waiting is not None:
-                self._report(waiting)
+        self._periodic.stop()
         self._close()
+
+    def _sample(self) -> None:
+        waiting = self._waiting()
+        self._hearing.sample(waiting, idle=self._idle())
+        if waiting is not None:
+            self._report(waiting)
 
     def _waiting(self) -> int | None:
         """Count the deliveries that wait, of every priority; None when Redis does not answer."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
+
+from orchestrator.periodic import Periodic
 
 log = logging.getLogger(__name__)
 
@@ -30,34 +31,29 @@ class Heartbeat:
         self._engine = engine
         self._parameters = {"owner": owner, "seconds": lease_s}
         self._held = held
-        self._interval_s = min(INTERVAL_S, lease_s / 3)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
+        self._failing = False
+        self._periodic = Periodic("lease-heartbeat", min(INTERVAL_S, lease_s / 3), self._beat)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._periodic.start()
 
     def stop(self) -> None:
         """End; claims still held run out by themselves."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
+        self._periodic.stop()
 
     def _beat(self) -> None:
-        failing = False
-        while not self._stop.wait(self._interval_s):
-            held = self._held()
-            if not held:
-                continue
-            try:
-                with self._engine.begin() as connection:
-                    connection.execute(_EXTEND, {**self._parameters, "held": held})
-            except SQLAlchemyError as error:
-                if not failing:
-                    log.warning("leases cannot be extended: %s", type(error).__name__)
-                failing = True
-            else:
-                if failing:
-                    log.info("leases are extended again")
-                failing = False
+        held = self._held()
+        if not held:
+            return
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(_EXTEND, {**self._parameters, "held": held})
+        except SQLAlchemyError as error:
+            if not self._failing:
+                log.warning("leases cannot be extended: %s", type(error).__name__)
+            self._failing = True
+        else:
+            if self._failing:
+                log.info("leases are extended again")
+            self._failing = False
