@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from konstruct_operator.config_maps import Object
-from shared.kube.objects import AgentRef, ConditionType, StoredAgent
+from shared.kube.objects import AgentRef, ConditionType, Object, StoredAgent
 
 _METADATA = (
     "namespace",

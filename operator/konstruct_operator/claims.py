@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from konstruct_operator.config_maps import Object
 from shared.kube.client import KubeClient
 from shared.kube.errors import ConflictError, KubeError, NotFoundError
 from shared.kube.names import (
@@ -20,6 +19,7 @@ from shared.kube.names import (
     leases_path,
     role_path,
 )
+from shared.kube.objects import Object, micro_time
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ class Claims:
             "spec": {
                 "holderIdentity": self._holder,
                 "leaseDurationSeconds": DURATION_S,
-                "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+                "renewTime": micro_time(datetime.now(UTC)),
             },
         }
 

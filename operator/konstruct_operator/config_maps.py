@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from shared.kube.names import (
     AGENT_LABEL,
@@ -22,12 +21,9 @@ from shared.kube.names import (
     document_key,
     documents_of,
 )
-from shared.kube.objects import AgentRef, StoredAgent
+from shared.kube.objects import AgentRef, Object, StoredAgent
 from shared.models import TENANT_LABEL
 from shared.persona import REVISION_LENGTH, Rendered
-
-Object = dict[str, Any]
-"""An object of the Kubernetes API, as its JSON."""
 
 SELECTOR = f"{MANAGED_BY_LABEL}={FIELD_MANAGER}"
 """Label selector of every rendered ConfigMap."""

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import kopf
 
-from konstruct_operator.config_maps import Object
 from shared.kube.names import GROUP, PLURAL, VERSION
+from shared.kube.objects import Object
 
 
 class Listener(Protocol):

@@ -11,11 +11,9 @@ from typing import Any
 
 import kopf
 
+from shared.kube.client import WATCH_SECONDS
 from shared.kube.connections import authorization, load_configuration
 from shared.kube.errors import KubeError
-
-WATCH_SECONDS = 290
-"""Seconds after which the API server ends a watch; kopf goes on with a new one."""
 
 SILENCE_S = 65.0
 """A watch without a word for so long is dead: the API server sends a bookmark about once a minute."""

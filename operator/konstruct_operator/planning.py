@@ -11,15 +11,14 @@ from pydantic import ValidationError
 
 from konstruct_operator.config_maps import (
     KnownConfigMap,
-    Object,
     beyond_history,
     config_maps,
     fingerprint,
 )
 from konstruct_operator.roster import Verdict
-from konstruct_operator.status import Active, Outcome, build_status
+from konstruct_operator.status import Active, Outcome, build_status, points_at
 from konstruct_operator.workers import Sync
-from shared.kube.objects import ConditionType, StoredAgent
+from shared.kube.objects import ConditionType, Object, StoredAgent
 from shared.manifest import describe
 from shared.models import AgentSpec
 from shared.persona import Rendered, load, render
@@ -94,13 +93,6 @@ def last_good(agent: StoredAgent, verdict: Verdict) -> Active | None:
         prompt_sha256=agent.status.get("promptSha256"),
         transparency_clause=agent.status.get("transparencyClause"),
     )
-
-
-def points_at(agent: StoredAgent, active: Active | None) -> bool:
-    """Whether the stored status points workers at `active` already."""
-    if active is None:
-        return agent.active_revision is None
-    return (agent.active_revision, agent.tenant_id) == (active.revision, active.tenant_id)
 
 
 def is_latched(agent: StoredAgent, active: Active | None) -> bool:

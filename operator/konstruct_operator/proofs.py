@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-from konstruct_operator.config_maps import Object
 from konstruct_operator.status import Active
 from konstruct_operator.workers import Sync, WorkerHealth, Workers
 from shared.kube.leases import WorkerLease
-from shared.kube.objects import AgentRef
+from shared.kube.objects import AgentRef, Object
 from shared.kube.watch import Change
 
 TICK_S = 1.0

@@ -9,17 +9,16 @@ from datetime import UTC, datetime
 
 from konstruct_operator.agents import AgentStore
 from konstruct_operator.claims import Claims
-from konstruct_operator.config_maps import Object
 from konstruct_operator.events import EventPoster, notices
 from konstruct_operator.metrics import OperatorMetrics, ReconcileOutcome
-from konstruct_operator.planning import Plan, Target, is_latched, last_good, plan, points_at, target_of
+from konstruct_operator.planning import Plan, Target, is_latched, last_good, plan, target_of
 from konstruct_operator.proofs import Proofs
 from konstruct_operator.rendered import RenderedStore
 from konstruct_operator.roster import Roster
-from konstruct_operator.status import Outcome, build_status
+from konstruct_operator.status import Outcome, build_status, points_at
 from konstruct_operator.writing import Writer
 from shared.kube.errors import KubeError, NotFoundError
-from shared.kube.objects import AgentRef, StoredAgent
+from shared.kube.objects import AgentRef, Object, StoredAgent
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from konstruct_operator.config_maps import KnownConfigMap, Object, owner_of
-from shared.kube.objects import AgentRef
+from konstruct_operator.config_maps import KnownConfigMap, owner_of
+from shared.kube.objects import AgentRef, Object
 from shared.kube.watch import Change
 
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 
-from shared.kube.objects import AgentRef, ConditionReason
+from shared.kube.objects import AgentRef, ConditionReason, Seniority
 from shared.names import is_dns_label
-
-Seniority = tuple[datetime, str]
-"""Time of creation, then uid: the smallest of those that claim a name has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,11 @@ import asyncio
 import logging
 import socket
 from collections.abc import Coroutine, Iterable
-from datetime import datetime
 from typing import Any
 
 from konstruct_operator.agents import AgentStore
 from konstruct_operator.claims import Claims, RoleName, ServedError, served_message
-from konstruct_operator.config_maps import SELECTOR, Object
+from konstruct_operator.config_maps import SELECTOR
 from konstruct_operator.events import EventPoster
 from konstruct_operator.metrics import OperatorMetrics, ReconcileOutcome
 from konstruct_operator.proofs import Proofs
@@ -25,7 +24,7 @@ from shared.kube.client import KubeClient
 from shared.kube.errors import KubeError, NotFoundError, UnreachableError
 from shared.kube.leases import worker_leases_selector
 from shared.kube.names import agents_path, config_maps_path, leases_path, namespace_path
-from shared.kube.objects import AgentRef
+from shared.kube.objects import AgentRef, Object, StoredAgent
 from shared.kube.watch import Follower
 from shared.models import TENANT_LABEL
 
@@ -192,14 +191,12 @@ class Runtime:
     async def _compare(self, scope: str | None) -> None:
         """Compare the roster with a list: what a broken watch has missed is noticed here."""
         found, version = await self._client.list_metadata(agents_path(scope))
-        listed: dict[AgentRef, str] = {}
+        listed: set[AgentRef] = set()
         for item in found:
-            metadata = item["metadata"]
-            ref = metadata["namespace"], metadata["name"]
-            listed[ref] = metadata["uid"]
-            if self._agents.uid(ref) is None:
-                created = datetime.fromisoformat(metadata["creationTimestamp"])
-                self._look_at(self._roster.put(ref, (created, metadata["uid"])))
+            agent = StoredAgent.of(item)
+            listed.add(agent.ref)
+            if self._agents.uid(agent.ref) is None:
+                self._look_at(self._roster.put(agent.ref, agent.seniority))
         for ref in self._roster.agents(scope):
             known = self._agents.get(ref)
             if ref not in listed and (known is None or known[0].resource_version <= int(version)):

@@ -10,7 +10,7 @@ from typing import Any
 from konstruct_operator.crd_status import MAX_MESSAGE
 from konstruct_operator.roster import Verdict
 from konstruct_operator.workers import Sync
-from shared.kube.objects import AgentRef, ConditionReason, ConditionType, StoredAgent
+from shared.kube.objects import AgentRef, ConditionReason, ConditionType, StoredAgent, micro_time
 from shared.models import TENANT_LABEL
 
 Reason = ConditionReason
@@ -60,6 +60,13 @@ class _Condition:
         return self.status == "True"
 
 
+def points_at(agent: StoredAgent, active: Active | None) -> bool:
+    """Whether the stored status points workers at `active` already."""
+    if active is None:
+        return agent.active_revision is None
+    return (agent.active_revision, agent.tenant_id) == (active.revision, active.tenant_id)
+
+
 def build_status(
     agent: StoredAgent,
     verdict: Verdict,
@@ -86,7 +93,7 @@ def build_status(
     )
     status: dict[str, Any] = {
         "observedGeneration": agent.generation,
-        "observedTime": observed.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "observedTime": micro_time(observed),
         "tenantId": verdict.tenant_id,
         "activeRevision": active and active.revision,
         "promptSha256": active and active.prompt_sha256,
@@ -142,8 +149,7 @@ def _synced(agent: StoredAgent, active: Active | None, sync: Sync) -> _Condition
             kind, "False", Reason.NOT_ACCEPTED, "nothing is in effect, see Accepted and Rendered"
         )
     stored = agent.condition(kind)
-    same = (agent.active_revision, agent.tenant_id) == (active.revision, active.tenant_id)
-    if stored is not None and same:
+    if stored is not None and points_at(agent, active):
         if stored["status"] == "True":  # it is not taken back
             return _Condition(kind, "True", Reason.WORKERS_SYNCED, stored["message"])
         if stored["reason"] == sync.reason:  # not every step on the way is worth a write

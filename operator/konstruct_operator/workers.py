@@ -135,13 +135,13 @@ class Workers:
                 "there is no worker; look at the worker Deployment of this release",
             )
         for worker in workers:
-            for refusal in worker.lease.state.refused:
-                if (refusal.namespace, refusal.name, refusal.revision) == (*ref, revision):
-                    return Sync(
-                        "False",
-                        ConditionReason.WORKER_REFUSED,
-                        f"worker {worker.lease.name} refuses revision {revision}: {refusal.reason}",
-                    )
+            refusal = worker.lease.state.refusal_of(ref, revision)
+            if refusal is not None:
+                return Sync(
+                    "False",
+                    ConditionReason.WORKER_REFUSED,
+                    f"worker {worker.lease.name} refuses revision {revision}: {refusal.reason}",
+                )
         silent = sorted(
             worker.lease.name for worker in workers if _health(worker, now) is WorkerHealth.SILENT
         )
@@ -152,7 +152,11 @@ class Workers:
                 f"nothing is heard of {len(silent)} of {total} workers: {_named(silent)}; "
                 "look at their Pods, or delete them",
             )
-        late = sorted(worker.lease.name for worker in workers if not _has(worker, ref[0], version))
+        late = sorted(
+            worker.lease.name
+            for worker in workers
+            if version is None or not worker.lease.state.has_applied(ref[0], version)
+        )
         if late:
             return Sync(
                 "False",
@@ -161,14 +165,6 @@ class Workers:
                 f"waiting for {_named(late)}",
             )
         return Sync("True", ConditionReason.WORKERS_SYNCED, f"{total}/{total} workers")
-
-
-def _has(worker: _Worker, namespace: str, version: int | None) -> bool:
-    state = worker.lease.state
-    seen = state.seen_in(namespace)
-    # More Agents are refused than the Lease has room to name: this one may be among them.
-    hidden = state.refused_total > len(state.refused)
-    return version is not None and seen is not None and seen >= version and not hidden
 
 
 def _expired(worker: _Worker, now: float) -> bool:

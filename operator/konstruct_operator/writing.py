@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from konstruct_operator.config_maps import KnownConfigMap, Object, fingerprint
+from konstruct_operator.config_maps import KnownConfigMap, fingerprint
 from konstruct_operator.rendered import RenderedStore
 from shared.kube.client import KubeClient
 from shared.kube.errors import ConflictError, InvalidError, KubeError, NotFoundError
@@ -17,7 +17,7 @@ from shared.kube.names import (
     agent_status_path,
     config_map_path,
 )
-from shared.kube.objects import StoredAgent
+from shared.kube.objects import Object, StoredAgent
 
 
 class Writer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-Object = dict[str, Any]
+from shared.kube.objects import Object
 
 RESTRICTED = {
     "pod-security.kubernetes.io/enforce": "restricted",

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from shared.kube.objects import Object
 from tests.e2e.images.build import image_name
-
-Object = dict[str, Any]
 
 
 def pod(

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from shared.kube.objects import Object
 from tests.e2e.cluster import KindCluster
 from tests.e2e.progress import E2eError
 from tests.support.toolchain import tool
@@ -19,8 +19,6 @@ from tests.support.waiting import eventually
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts/konstruct"
 HERE = Path(__file__).parent
-
-Object = dict[str, Any]
 
 
 class Product:

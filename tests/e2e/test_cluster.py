@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from shared.kube.objects import Object
 from tests.e2e.cluster import KindCluster
 from tests.e2e.engine import KIND_IMAGE
-from tests.e2e.pods import Object, claim, deny_all, pod, service
+from tests.e2e.pods import claim, deny_all, pod, service
 from tests.e2e.progress import E2eError
 from tests.support.toolchain import kubectl as program
 from tests.support.waiting import eventually

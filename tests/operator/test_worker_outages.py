@@ -12,8 +12,9 @@ import httpx
 import pytest
 
 from shared.kube import client as kube_client
-from shared.kube.client import KubeClient, Object
+from shared.kube.client import KubeClient
 from shared.kube.names import agents_path
+from shared.kube.objects import Object
 from shared.kube.watch import Change, Follower
 from shared.reply import MessageStatus, Reason
 from tests.operator.worker_stage import Stage, Worker

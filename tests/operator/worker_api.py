@@ -24,6 +24,7 @@ from shared.kube.names import (
     document_key,
     documents_of,
 )
+from shared.kube.objects import micro_time
 from shared.models import AgentSpec
 from shared.persona import Rendered, render
 from tests.support.cluster import Cluster
@@ -123,7 +124,7 @@ class Operator:
     def activate(
         self, namespace: str, name: str, revision: str, *, tenant: str, accepted: bool = True
     ) -> Written:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        now = micro_time(datetime.now(UTC))
         condition = {
             "type": "Accepted",
             "status": str(accepted),

@@ -12,9 +12,9 @@ import yaml
 
 from konstruct_operator.config_maps import KnownConfigMap, config_maps
 from konstruct_operator.events import notices
-from konstruct_operator.planning import Plan, plan, points_at, target_of
+from konstruct_operator.planning import Plan, plan, target_of
 from konstruct_operator.roster import Verdict
-from konstruct_operator.status import Outcome, build_status
+from konstruct_operator.status import Outcome, build_status, points_at
 from konstruct_operator.workers import Sync
 from shared.kube.objects import ConditionReason, StoredAgent
 from shared.models import AgentSpec

@@ -124,13 +124,11 @@ def _silent(lease: WorkerLease, now: datetime) -> bool:
 
 def _in_effect(agent: StoredAgent, lease: WorkerLease) -> bool:
     """Whether a worker has applied the Agent as it is stored now; a later write asks for more than needed."""
-    seen, state = lease.state.seen_in(agent.namespace), lease.state
-    if agent.active_revision is None or seen is None or seen < agent.resource_version:
-        return False
-    refused = {(each.namespace, each.name, each.revision) for each in state.refused}
+    revision, state = agent.active_revision, lease.state
     return (
-        state.refused_total <= len(state.refused)
-        and (agent.namespace, agent.name, agent.active_revision) not in refused
+        revision is not None
+        and state.has_applied(agent.namespace, agent.resource_version)
+        and state.refusal_of(agent.ref, revision) is None
     )
 
 

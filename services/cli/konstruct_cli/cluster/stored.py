@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from konstruct_cli.cluster.access import connected
 from konstruct_cli.cluster.target import Cluster
-from konstruct_cli.errors import UsageError
+from konstruct_cli.errors import CliError, UsageError
 from shared.kube.client import KubeClient
+from shared.kube.documents import read_document
 from shared.kube.errors import NotFoundError
-from shared.kube.names import IDENTITY, PERSONA, agent_path, config_map_name, config_map_path, document_key
+from shared.kube.names import IDENTITY, PERSONA, agent_path
 from shared.kube.objects import ConditionType, StoredAgent
-from shared.persona import Rendered
+from shared.persona import DocumentError, Rendered
 
 TRIES = 3
 """Readings before giving up on a revision that is replaced and pruned meanwhile."""
@@ -44,11 +45,10 @@ async def _read(client: KubeClient, namespace: str, name: str) -> tuple[StoredAg
         raise UsageError(
             f"Agent {name} has no active revision: {accepted.get('message', 'no operator has seen it yet')}"
         )
-    documents = [
-        (await client.get(config_map_path(namespace, config_map_name(name, part, revision))))["data"][
-            document_key(part)
+    try:
+        identity, persona = [
+            await read_document(client, namespace, name, part, revision) for part in (IDENTITY, PERSONA)
         ]
-        for part in (IDENTITY, PERSONA)
-    ]
-    identity, persona = documents
+    except DocumentError as error:
+        raise CliError(f"revision {revision} cannot be read: {error}") from None
     return agent, Rendered(identity_json=identity, persona_json=persona, revision=revision)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.agents.catalog import AgentKey
-from shared.kube.objects import AgentRef, ConditionType, StoredAgent
+from shared.kube.objects import AgentRef, ConditionType, Seniority, StoredAgent
 from shared.names import is_dns_label
 
 
@@ -28,8 +28,8 @@ class Claim:
     uid: str
     """Identity of the object."""
 
-    created: datetime
-    """When it was made."""
+    seniority: Seniority
+    """Its place among those of its key."""
 
     revision: str
     """Revision that the operator has put in effect."""
@@ -52,7 +52,7 @@ class Claim:
             namespace=agent.namespace,
             key=(tenant, agent.name),
             uid=agent.uid,
-            created=agent.created,
+            seniority=agent.seniority,
             revision=revision,
             suspended=agent.suspended,
             observed=agent.observed_time,
@@ -96,7 +96,7 @@ class Claims:
         if claim is not None:
             self._by_ref[claim.ref] = claim
             others = self._by_key.get(claim.key, ())
-            self._by_key[claim.key] = tuple(sorted((*others, claim), key=lambda c: (c.created, c.uid)))
+            self._by_key[claim.key] = tuple(sorted((*others, claim), key=lambda c: c.seniority))
             keys.add(claim.key)
         return keys
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from orchestrator.agents.catalog import ServedAgent
 from orchestrator.cluster.claims import Claim
 from shared.kube.client import KubeClient
+from shared.kube.documents import read_document
 from shared.kube.errors import ForbiddenError, NotFoundError
-from shared.kube.names import IDENTITY, PERSONA, config_map_name, config_map_path, document_key
+from shared.kube.names import IDENTITY, PERSONA, config_map_name
 from shared.persona import DocumentError, Rendered
 
 
@@ -21,12 +22,12 @@ async def load(client: KubeClient, claim: Claim) -> ServedAgent:
         RefusedError: a document is missing or not what the revision says, or its form is not known here.
         KubeError: the API server does not answer; nothing is known of the revision.
     """
-    documents = Rendered(
-        identity_json=await _read(client, claim, IDENTITY),
-        persona_json=await _read(client, claim, PERSONA),
-        revision=claim.revision,
-    )
     try:
+        documents = Rendered(
+            identity_json=await _read(client, claim, IDENTITY),
+            persona_json=await _read(client, claim, PERSONA),
+            revision=claim.revision,
+        )
         return ServedAgent.of(claim.key, documents, suspended=claim.suspended)
     except DocumentError as error:
         raise RefusedError(str(error)) from error
@@ -35,12 +36,8 @@ async def load(client: KubeClient, claim: Claim) -> ServedAgent:
 async def _read(client: KubeClient, claim: Claim, part: str) -> str:
     name = config_map_name(claim.key[1], part, claim.revision)
     try:
-        found = await client.get(config_map_path(claim.namespace, name))
+        return await read_document(client, claim.namespace, claim.key[1], part, claim.revision)
     except NotFoundError:
         raise RefusedError(f"there is no ConfigMap {name}") from None
     except ForbiddenError:
         raise RefusedError(f"the worker may not read ConfigMap {name}") from None
-    text = (found.get("data") or {}).get(document_key(part))
-    if not isinstance(text, str):
-        raise RefusedError(f"ConfigMap {name} has no {document_key(part)}")
-    return text

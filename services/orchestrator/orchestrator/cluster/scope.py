@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from orchestrator.agents.catalog import AgentKey
 from orchestrator.cluster.effect import Effect
-from shared.kube.client import Object
-from shared.kube.objects import StoredAgent
+from shared.kube.objects import Object, StoredAgent
 from shared.kube.watch import Change
 
 

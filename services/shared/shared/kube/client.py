@@ -10,7 +10,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
@@ -18,9 +17,7 @@ from kubernetes.aio.client.configuration import Configuration
 
 from shared.kube.connections import Connections, authorization, load_configuration
 from shared.kube.errors import UnauthorizedError, UnreachableError, error_for
-
-Object = dict[str, Any]
-"""An object of the Kubernetes API, as its JSON."""
+from shared.kube.objects import Object
 
 Collection = tuple[list[Object], str]
 """The objects of a collection, and the resource version at which they were read."""

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.kube.names import COMPONENT_LABEL, RELEASE_LABEL, STATE_ANNOTATION
+from shared.kube.objects import AgentRef, micro_time
 
 ALL_NAMESPACES = "*"
 """Key of ``seen`` for a worker that watches every namespace."""
@@ -60,6 +61,18 @@ class WorkerState(BaseModel):
 
     clause: str = ""
     """Version of its transparency clause."""
+
+    def refusal_of(self, ref: AgentRef, revision: str) -> Refusal | None:
+        """Return why `revision` of an Agent is refused, or None when it is not among those named."""
+        wanted = (*ref, revision)
+        return next((one for one in self.refused if (one.namespace, one.name, one.revision) == wanted), None)
+
+    def has_applied(self, namespace: str, version: int) -> bool:
+        """Whether all of `namespace` up to resource version `version` is in effect or refused by name."""
+        seen = self.seen_in(namespace)
+        # More Agents are refused than there is room to name: any may be among them.
+        hidden = self.refused_total > len(self.refused)
+        return seen is not None and seen >= version and not hidden
 
     def seen_in(self, namespace: str) -> int | None:
         """Resource version up to which `namespace` is applied, or None when it is not watched (yet)."""
@@ -132,7 +145,7 @@ def lease_manifest(
         "spec": {
             "holderIdentity": "" if released else name,
             "leaseDurationSeconds": duration_s,
-            "renewTime": renewed.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "renewTime": micro_time(renewed),
         },
     }
 

@@ -8,8 +8,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+Object = dict[str, Any]
+"""An object of the Kubernetes API, as its JSON."""
+
 AgentRef = tuple[str, str]
 """(namespace, name) of an Agent."""
+
+Seniority = tuple[datetime, str]
+"""Time of creation, then uid: of the Agents that claim one name in one tenant, the smallest is served."""
 
 
 class ConditionType(StrEnum):
@@ -136,8 +142,8 @@ class StoredAgent:
         return self.namespace, self.name
 
     @property
-    def seniority(self) -> tuple[datetime, str]:
-        """Order in which Agents of one name in one tenant are served: the smallest is."""
+    def seniority(self) -> Seniority:
+        """Its place among the Agents of one name in one tenant."""
         return self.created, self.uid
 
     @property
@@ -170,3 +176,8 @@ class StoredAgent:
         """Whether a condition is True."""
         found = self.condition(kind)
         return found is not None and found.get("status") == "True"
+
+
+def micro_time(moment: datetime) -> str:
+    """Write a moment of UTC as the API's type MicroTime does."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -16,8 +16,9 @@ import random
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.kube.client import KubeClient, Object
+from shared.kube.client import KubeClient
 from shared.kube.errors import ExpiredError, KubeError, UnreachableError
+from shared.kube.objects import Object
 
 log = logging.getLogger(__name__)
 

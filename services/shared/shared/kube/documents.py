@@ -1,0 +1,22 @@
+"""Reading the documents of a revision from their ConfigMaps."""
+
+from __future__ import annotations
+
+from shared.kube.client import KubeClient
+from shared.kube.names import config_map_name, config_map_path, document_key
+from shared.persona import DocumentError
+
+
+async def read_document(client: KubeClient, namespace: str, agent: str, part: str, revision: str) -> str:
+    """Read one part of a revision of an Agent, as it is stored: nothing is checked against the revision.
+
+    Raises:
+        DocumentError: the ConfigMap holds no such document.
+        KubeError: it cannot be read; NotFoundError: it is not there.
+    """
+    name = config_map_name(agent, part, revision)
+    found = await client.get(config_map_path(namespace, name))
+    text = (found.get("data") or {}).get(document_key(part))
+    if not isinstance(text, str):
+        raise DocumentError(f"ConfigMap {name} has no {document_key(part)}")
+    return text
