@@ -248,8 +248,12 @@ class OperatorStage:
     # --- what was asked of the API server ---
 
     def writes(self, since: int = 0) -> list[tuple[str, str, str]]:
-        """Give verb, resource and name of the operator's writes, claims and Events apart."""
+        """Give verb, resource and name of the operator's writes for this stage, claims and Events apart.
+
+        A cluster-wide operator also meets Agents of earlier tests, whose namespaces are just going.
+        """
         user = f"system:serviceaccount:{self.home}:"
+        own = (self.home, *self.spaces)
         return [
             (
                 event["verb"],
@@ -260,6 +264,7 @@ class OperatorStage:
             )
             for event in self.cluster.audit_events()[since:]
             if event["user"]["username"].startswith(user)
+            and event["objectRef"].get("namespace") in own
             and event["verb"] not in ("get", "list", "watch")
             and event["objectRef"]["resource"] not in ("leases", "events")
         ]
