@@ -264,8 +264,8 @@ class OperatorStage:
             )
             for event in self.cluster.audit_events()[since:]
             if event["user"]["username"].startswith(user)
-            and event["objectRef"].get("namespace") in own
             and event["verb"] not in ("get", "list", "watch")
+            and event["objectRef"].get("namespace") in own
             and event["objectRef"]["resource"] not in ("leases", "events")
         ]
 
