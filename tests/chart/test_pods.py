@@ -150,7 +150,7 @@ def test_the_operator_is_alone_and_rollouts_take_nothing_away(manifests: list[Ma
 def test_replicas_belong_to_the_autoscaler_where_there_is_one() -> None:
     fixed = render_chart(IN_CHART)
     scaled = render_chart(IN_CHART, {"worker.keda.enabled": True, "llmPool.autoscaling.enabled": True})
-    for name in ("-worker", "-llm-pool"):
+    for name in ("-orchestrator", "-llm-pool"):
         assert "replicas" in named(fixed, "Deployment", name)["spec"]
         assert "replicas" not in named(scaled, "Deployment", name)["spec"]
     assert kinds(fixed, "HorizontalPodAutoscaler", "ScaledObject", "TriggerAuthentication") == []
@@ -175,7 +175,7 @@ def test_selectors_find_their_pods_and_no_others(manifests: list[Manifest]) -> N
 
 
 def test_workers_wait_for_the_migration(manifests: list[Manifest]) -> None:
-    (waiting,) = named(manifests, "Deployment", "-worker")["spec"]["template"]["spec"]["initContainers"]
+    (waiting,) = named(manifests, "Deployment", "-orchestrator")["spec"]["template"]["spec"]["initContainers"]
     assert waiting["command"][:2] == ["konstruct-migrate", "--check"]
     assert (
         waiting["image"] == named(manifests, "Job", "")["spec"]["template"]["spec"]["containers"][0]["image"]

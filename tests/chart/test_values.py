@@ -194,7 +194,7 @@ def test_keda_looks_at_the_queue_of_the_workers() -> None:
 
 def test_the_versions_agree() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    image = named(render_chart(IN_CHART), "Deployment", "-worker")["spec"]["template"]["spec"]["containers"][
-        0
-    ]
+    image = named(render_chart(IN_CHART), "Deployment", "-orchestrator")["spec"]["template"]["spec"][
+        "containers"
+    ][0]
     assert image["image"] == f"konstruct/orchestrator:{chart['appVersion']}"

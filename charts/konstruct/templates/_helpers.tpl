@@ -29,6 +29,11 @@
 {{ include "konstruct.fullname" . }}-generated
 {{- end -}}
 
+{{/* Name of a component's Deployment: the workers run the orchestrator. Call with (list root component). */}}
+{{- define "konstruct.workload" -}}
+{{ include "konstruct.fullname" (index . 0) }}-{{ eq (index . 1) "worker" | ternary "orchestrator" (index . 1) }}
+{{- end -}}
+
 {{/* Labels that select pods: call with (list root component). */}}
 {{- define "konstruct.selectorLabels" -}}
 {{- $root := index . 0 -}}
@@ -220,7 +225,7 @@ automountServiceAccountToken: false
 apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata:
-  name: {{ include "konstruct.fullname" $root }}-{{ $component }}
+  name: {{ include "konstruct.workload" (list $root $component) }}
   namespace: {{ $root.Release.Namespace }}
   labels: {{ include "konstruct.labels" (list $root $component) | nindent 4 }}
 spec:
