@@ -48,7 +48,7 @@ def test_a_second_run_changes_nothing_also_at_once(postgres_server: Postgres, te
     runs = [subprocess.Popen([sys.executable, "-c", code, url]) for _ in range(3)]
     assert [run.wait(timeout=60) for run in runs] == [0, 0, 0]
     with psycopg.connect(url) as connection:
-        assert connection.execute("select version_num from alembic_version").fetchall() == [("0001",)]
+        assert connection.execute("select version_num from alembic_version").fetchall() == [("0002",)]
 
 
 def test_down_and_up_again(database: Database) -> None:

@@ -206,7 +206,8 @@ _RECORD = text(
            degraded = :degraded, fallback_reason = :fallback_reason,
            prompt_tokens = :prompt_tokens, completion_tokens = :completion_tokens,
            cost_usd = :cost_usd, pool_latency_ms = :pool_latency_ms, pool_attempts = :pool_attempts,
-           prompt_sha256 = :prompt_sha256, transparency_clause = :transparency_clause
+           prompt_sha256 = :prompt_sha256, transparency_clause = :transparency_clause,
+           trace_id = :trace_id
     {_STILL_HELD}
     returning seq
     """  # noqa: S608 - constants of this module
@@ -216,11 +217,17 @@ _RELEASE = text(f"update messages set owner = null, lease_expires_at = null {_ST
 
 
 def record_reply(
-    reply: Reply, held: Claim, envelope: CompletionResponse | None, *, on: Engine | None = None
+    reply: Reply,
+    held: Claim,
+    envelope: CompletionResponse | None,
+    *,
+    trace_id: str | None = None,
+    on: Engine | None = None,
 ) -> bool:
     """Record how a message ended, if `held` is still the newest claim on it.
 
-    Returns False when it is not: another worker has taken over, and its reply counts.
+    `trace_id` names the trace that was kept of it, if one was (32 hexadecimal digits). Returns False when
+    the claim is not the newest: another worker has taken over, and its reply counts.
     """
     usage = reply.usage
     values = {
@@ -230,6 +237,7 @@ def record_reply(
         "cost_usd": envelope.cost_usd if envelope else None,
         "pool_latency_ms": envelope.latency_ms if envelope else None,
         "pool_attempts": [a.model_dump(mode="json") for a in envelope.attempts] if envelope else None,
+        "trace_id": trace_id,
         "owner": held.owner,
         "attempt": held.attempt,
     }

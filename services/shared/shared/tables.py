@@ -76,6 +76,8 @@ messages = Table(
     Column("pool_attempts", JSONB),
     Column("prompt_sha256", Text),
     Column("transparency_clause", Text),
+    # The trace of the handling that ended the message; null when no trace was kept (docs/observability.md).
+    Column("trace_id", Text),
     PrimaryKeyConstraint("tenant_id", "message_id"),
     CheckConstraint("status in ('received', 'answered', 'apologised', 'failed')", name="status_known"),
     CheckConstraint("(status = 'received') = (finished_at is null)", name="finished_has_time"),
