@@ -6,12 +6,11 @@ Revises:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
+
+from shared.definer import as_definer
 
 revision = "0001"
 down_revision = None
@@ -151,25 +150,12 @@ def _make_system_functions() -> None:
     """)
     op.execute("revoke all on function konstruct_extend_leases from public")
     op.execute("grant execute on function konstruct_extend_leases to konstruct_system")
-    with _as_definer():
+    with as_definer():
         op.execute("alter function konstruct_extend_leases owner to konstruct_definer")
 
 
-@contextmanager
-def _as_definer() -> Iterator[None]:
-    """Be a member of the role that owns the functions, and let it receive them, for the block only.
-
-    A member sees every tenant, for the role's policy counts for members: the owner must not stay one.
-    """
-    op.execute("grant konstruct_definer to current_user")
-    op.execute("grant create on schema public to konstruct_definer")
-    yield
-    op.execute("revoke create on schema public from konstruct_definer")
-    op.execute("revoke konstruct_definer from current_user")
-
-
 def downgrade() -> None:
-    with _as_definer():
+    with as_definer():
         op.execute("drop function konstruct_extend_leases")
     for table in TABLES:
         op.drop_table(table)

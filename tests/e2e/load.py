@@ -20,7 +20,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from orchestrator.errors import QueueUnavailableError, StoreUnavailableError
+from orchestrator.errors import StoreUnavailableError
 from orchestrator.messages import find_reply
 from orchestrator.sending import submit
 from shared.models import KonstructMessage
@@ -74,7 +74,7 @@ def _converse(tenant: str, agent: str, number: int, wait_s: float) -> None:
                 submit(message)
                 accepted = True
             reply = find_reply(tenant, message.message_id)
-        except (StoreUnavailableError, QueueUnavailableError, SQLAlchemyError):
+        except (StoreUnavailableError, SQLAlchemyError):
             line["refused"] += 1
             reply = None
         if reply is not None:

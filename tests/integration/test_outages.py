@@ -10,7 +10,7 @@ import pytest
 
 from konstruct_cli.stack.postgres import Postgres
 from konstruct_cli.stack.redis import Redis
-from orchestrator.errors import QueueUnavailableError, StoreUnavailableError
+from orchestrator.errors import StoreUnavailableError
 from orchestrator.sending import submit
 from shared.migrate import ensure_logins, migrate
 from shared.reply import MessageStatus
@@ -102,10 +102,23 @@ def test_redis_away(own_cell: Cell, redis: Redis) -> None:
     cell.submit(first)
     assert cell.reply(first).status is MessageStatus.ANSWERED
     redis.stop()
-    with pytest.raises(QueueUnavailableError, match="submit it again with the same id"):
-        submit(late, on=cell.engine)
+    assert not submit(late, on=cell.engine).queued
     assert cell.database.rows("select status from messages where text = 'meanwhile'") == [("received",)]
     with Redis(redis.data_dir, redis.port, password=redis.password, appendonly=True):
-        cell.submit(late)
         assert cell.reply(late).status is MessageStatus.ANSWERED
         assert cell.workers[0].exit_code() is None
+
+
+def test_redis_loses_what_it_held(own_cell: Cell, redis: Redis) -> None:
+    """Nothing is in the queue any more, and every message is in PostgreSQL."""
+    cell = own_cell
+    cell.pool.gate.clear()
+    cell.start_worker(KONSTRUCT_WORKER_CONCURRENCY="1")
+    sent = [cell.message(f"number {number}") for number in range(12)]
+    cell.submit(*sent)
+    eventually(lambda: cell.pool.waiting == 1, what="the worker asking the pool")
+    cell.broker.flushdb()
+    cell.pool.gate.set()
+    assert {cell.reply(message).status for message in sent} == {MessageStatus.ANSWERED}
+    assert sorted(cell.pool.seen()) == sorted(message.text for message in sent)
+    assert eventually(cell.settled)

@@ -3,10 +3,9 @@
 ::
 
     OrchestratorError
-     ├── SubmitError            for senders: the message was not taken, or not queued
+     ├── SubmitError            for senders: the message was not taken
      │    ├── MessageConflictError
-     │    ├── StoreUnavailableError
-     │    └── QueueUnavailableError
+     │    └── StoreUnavailableError
      └── DeliveryError          for the task: what becomes of this delivery
           ├── PutBackError      deliver it again after a delay
           └── HandBackError     deliver it again at once, to another worker
@@ -29,10 +28,6 @@ class MessageConflictError(SubmitError):
 
 class StoreUnavailableError(SubmitError):
     """PostgreSQL cannot be reached: nothing was recorded. Submit again later."""
-
-
-class QueueUnavailableError(SubmitError):
-    """The message is recorded and not queued, for Redis cannot be reached. Submit it again, same id."""
 
 
 class DeliveryError(OrchestratorError):

@@ -6,18 +6,11 @@ is away counts against the worker: then there is nothing to hear.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
-from typing import Any
 
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
-
-from orchestrator.main import QUEUE, app
+from orchestrator.broker import QueueView
 from orchestrator.periodic import Periodic
-
-log = logging.getLogger(__name__)
 
 SAMPLE_S = 5.0
 """Seconds between two looks at the queue."""
@@ -63,8 +56,7 @@ class Backlog:
         self._hearing = hearing
         self._idle = idle
         self._report = report
-        self._connection: Any = None
-        self._channel: Any = None
+        self._queue = QueueView()
         self._periodic = Periodic("backlog", SAMPLE_S, self._sample)
 
     def start(self) -> None:
@@ -74,31 +66,10 @@ class Backlog:
     def stop(self) -> None:
         """End."""
         self._periodic.stop()
-        self._close()
+        self._queue.close()
 
     def _sample(self) -> None:
-        waiting = self._waiting()
-        self._hearing.sample(waiting, idle=self._idle())
-        if waiting is not None:
-            self._report(waiting)
-
-    def _waiting(self) -> int | None:
-        """Count the deliveries that wait, of every priority; None when Redis does not answer."""
-        try:
-            if self._channel is None:
-                self._connection = app.connection_for_read()
-                self._channel = self._connection.channel()
-            # For Redis a declaration changes nothing; it answers with the length.
-            return int(self._channel.queue_declare(QUEUE).message_count)
-        except (OperationalError, RedisError, OSError) as error:
-            log.debug("the queue's length is not known: %s", type(error).__name__)
-            self._close()
-            return None
-
-    def _close(self) -> None:
-        connection, self._connection, self._channel = self._connection, None, None
-        if connection is not None:
-            try:
-                connection.close()
-            except (OperationalError, RedisError, OSError):
-                log.debug("a broken connection to Redis was dropped")
+        found = self._queue.count()
+        self._hearing.sample(None if found is None else found.waiting, idle=self._idle())
+        if found is not None:
+            self._report(found.waiting)

@@ -47,6 +47,11 @@ class WorkerMetrics:
             "Deliveries put back because the message could not be claimed or a store was away.",
             registry=self.registry,
         )
+        self.requeued = Counter(
+            "konstruct_messages_requeued_total",
+            "Unfinished messages that this worker queued again, because their delivery was lost.",
+            registry=self.registry,
+        )
         self.in_flight = Gauge(
             "konstruct_messages_in_flight",
             "Messages under way in this worker.",

@@ -17,6 +17,7 @@ from orchestrator.leases import Heartbeat
 from orchestrator.metrics import WorkerMetrics
 from orchestrator.revisions import RevisionLog
 from orchestrator.running import Running
+from orchestrator.sweeper import Sweeper
 from shared.config import Settings
 from shared.db import make_engine, make_system_engine, refuse_unsafe_role
 
@@ -64,6 +65,9 @@ class Runtime:
     backlog: Backlog
     """Samples the queue's length."""
 
+    sweeper: Sweeper
+    """Queues messages again whose delivery was lost."""
+
     @property
     def accepting(self) -> bool:
         """Whether it takes messages now."""
@@ -101,6 +105,7 @@ class Runtime:
             metrics=metrics,
             hearing=hearing,
             backlog=Backlog(hearing, idle, metrics.backlog.set),
+            sweeper=Sweeper(engine, system_engine, metrics.requeued.inc),
         )
 
     def start(self) -> None:
@@ -116,10 +121,12 @@ class Runtime:
         self.metrics.in_flight.set_function(lambda: len(self.running))
         self.heartbeat.start()
         self.backlog.start()
+        self.sweeper.start()
 
     def close(self) -> None:
         """End the threads and close the connections."""
         self.source.stop()
+        self.sweeper.stop()
         self.backlog.stop()
         self.heartbeat.stop()
         self.runner.close()

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from orchestrator.errors import QueueUnavailableError, StoreUnavailableError
+from orchestrator.broker import AWAY
+from orchestrator.errors import StoreUnavailableError
 from orchestrator.main import TASK_NAME, app, hidden
 from orchestrator.messages import record_message
+from orchestrator.undelivered import note_unqueued
 from shared.db import get_session
 from shared.models import KonstructMessage
 from shared.reply import MessageStatus
 from shared.rls import tenant_scope
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,37 +31,54 @@ class Receipt:
     status: MessageStatus
     """Where the message stands; final if it was submitted and finished before."""
 
+    queued: bool
+    """Whether it was queued now. One that is unfinished and was not is queued by a worker later."""
+
 
 def submit(message: KonstructMessage, *, on: Engine | None = None) -> Receipt:
     """Record `message`, then queue it.
 
-    Idempotent: submitting the same message again records nothing new, and queues it again unless it is
-    finished, which is the remedy for a :class:`QueueUnavailableError`.
+    Once it is recorded it is accepted: while Redis is away it waits, and a worker queues it when Redis is
+    back (:mod:`orchestrator.sweeper`). Idempotent: submitting the same message again records nothing new,
+    and queues it again unless it is finished.
 
     Raises:
         MessageConflictError: another message was recorded under this id.
         StoreUnavailableError: PostgreSQL cannot be reached; nothing was recorded.
-        QueueUnavailableError: it is recorded and Redis cannot be reached.
     """
-    try:
-        with tenant_scope(message.tenant_id), get_session(on) as session:
-            status = record_message(session, message)
-    except SQLAlchemyError as error:
-        raise StoreUnavailableError(
-            f"the message was not recorded, PostgreSQL does not answer ({type(error).__name__}); "
-            "submit it again later"
-        ) from error
-    if status is MessageStatus.RECEIVED:
-        _queue(message)
-    return Receipt(message.message_id, status)
+    with tenant_scope(message.tenant_id):
+        try:
+            with get_session(on) as session:
+                status = record_message(session, message)
+        except SQLAlchemyError as error:
+            raise StoreUnavailableError(
+                f"the message was not recorded, PostgreSQL does not answer ({type(error).__name__}); "
+                "submit it again later"
+            ) from error
+        queued = status is MessageStatus.RECEIVED and _try_to_queue(message, on)
+    return Receipt(message.message_id, status, queued)
 
 
-def _queue(message: KonstructMessage) -> None:
+def queue(message: KonstructMessage) -> None:
+    """Queue a recorded message.
+
+    Raises:
+        OperationalError, RedisError, OSError: Redis does not answer (:data:`orchestrator.broker.AWAY`).
+    """
+    payload = message.model_dump(mode="json")
+    app.send_task(TASK_NAME, args=(payload,), argsrepr=hidden(payload))
+
+
+def _try_to_queue(message: KonstructMessage, on: Engine | None) -> bool:
     try:
-        payload = message.model_dump(mode="json")
-        app.send_task(TASK_NAME, args=(payload,), argsrepr=hidden(payload))
-    except (OperationalError, RedisError, OSError) as error:
-        raise QueueUnavailableError(
-            f"message {message.message_id} is recorded but not queued, Redis does not answer "
-            f"({type(error).__name__}); submit it again with the same id"
-        ) from error
+        queue(message)
+    except AWAY as failure:
+        log.warning("message %s waits for Redis (%s)", message.message_id, type(failure).__name__)
+    else:
+        return True
+    try:
+        note_unqueued(message, on=on)
+    except SQLAlchemyError as failure:
+        # It then looks queued, and is found by there being fewer deliveries than messages.
+        log.warning("message %s is not noted as waiting (%s)", message.message_id, type(failure).__name__)
+    return False

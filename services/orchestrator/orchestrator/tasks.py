@@ -14,15 +14,14 @@ from typing import Any
 
 from celery import Task
 from celery.exceptions import Ignore, Reject
-from kombu.exceptions import OperationalError
 from pydantic import ValidationError
-from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator import messages
 from orchestrator.agents.builder import build_request
 from orchestrator.agents.catalog import ServedAgent
 from orchestrator.agents.runner import GRACE_S, RunResult
+from orchestrator.broker import AWAY
 from orchestrator.errors import HandBackError, MessageConflictError, PutBackError
 from orchestrator.invalid import record_invalid
 from orchestrator.main import TASK_NAME, app, hidden
@@ -220,6 +219,6 @@ def _put_back(task: Task[..., dict[str, Any]], payload: Any, delay_s: float | No
             headers={PUT_BACK_HEADER: str(min(before + 1, 16))},
             argsrepr=hidden(payload),
         )
-    except (OperationalError, RedisError, OSError) as failure:
+    except AWAY as failure:
         log.warning("a delivery could not be put back: %s", type(failure).__name__)
         raise Reject("put back", requeue=True) from None

@@ -57,7 +57,8 @@ messages = Table(
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("deaths", Integer, nullable=False, server_default=text("0")),
     Column("errors", Integer, nullable=False, server_default=text("0")),
-    Column("queued_at", DateTime(timezone=True)),
+    # When it was last queued; null: it could not be.
+    Column("queued_at", DateTime(timezone=True), server_default=func.now()),
     Column("started_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
     # The envelope.
