@@ -18,6 +18,8 @@ FIXTURE_TOOLS = {
     "control_plane_tools": ("etcd", "kube-apiserver", "kube-controller-manager"),
     "helm": ("helm",),
     "kubeconform": ("kubeconform",),
+    "prometheus": ("prometheus",),
+    "promtool": ("promtool",),
 }
 """What must be built before a test that uses the fixture may begin."""
 
@@ -90,3 +92,15 @@ def helm() -> Path:
 def kubeconform() -> Path:
     """Return the kubeconform command."""
     return tool("kubeconform")
+
+
+@pytest.fixture(scope="session")
+def prometheus() -> Path:
+    """Return the prometheus command."""
+    return tool("prometheus")
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Path:
+    """Return the promtool command."""
+    return tool("promtool")

@@ -1,7 +1,7 @@
-"""The Kubernetes programs that the tests run: built once from pinned Go modules, then cached.
+"""The programs in Go that the tests run: built once from pinned modules, then cached.
 
-``tests/toolchain/<folder>`` pins what is built (go.mod, go.sum); :data:`TOOLS` says how. To build ahead of
-the tests: ``python -m tests.support.toolchain kube etcd``.
+``tests/toolchain/<folder>`` pins what is built (go.mod, go.sum); :mod:`tests.support.tools` says how.
+To build ahead of the tests: ``python -m tests.support.toolchain kube etcd``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.support.tools import TOOLS, Tool
 
 ROOT = Path(__file__).parents[2]
 """The repository."""
@@ -34,91 +35,6 @@ GO_LOCK = ROOT / "requirements" / "go.txt"
 class ToolError(Exception):
     """A tool can neither be found nor built; the message says what to do."""
 
-
-@dataclass(frozen=True)
-class Tool:
-    """How one binary is built."""
-
-    module: str
-    """The Go module whose pinned version is the tool's version."""
-    package: str
-    """The Go package that is built; ``.`` is the pins' own folder."""
-    expected: str
-    """How long a first build takes on two cores."""
-    folder: str = ""
-    """Folder of its pins; the tool's own name when empty."""
-    variables: Mapping[str, str] = field(default_factory=dict)
-    """Go variables set by the linker; {version} (v1.2.3), {major} and {minor} are filled in."""
-    aliases: tuple[str, ...] = ()
-    """Further names of the binary, for one that acts by the name it is called by."""
-    version_command: tuple[str, ...] = ()
-    """Arguments that make it print its version; without them a binary on PATH is never used."""
-
-
-_KUBERNETES_VERSION = {
-    f"k8s.io/component-base/version.{name}": value
-    for name, value in {
-        "gitVersion": "{version}",
-        "gitMajor": "{major}",
-        "gitMinor": "{minor}",
-        "gitTreeState": "clean",
-    }.items()
-}
-_RUNTIME = "github.com/containerd/containerd/v2"
-_CNI = "github.com/containernetworking/plugins"
-
-TOOLS: Mapping[str, Tool] = {
-    "kube": Tool(
-        module="k8s.io/kubernetes",
-        package=".",
-        expected="6 minutes",
-        variables=_KUBERNETES_VERSION,
-        aliases=("kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet"),
-    ),
-    "etcd": Tool(
-        module="go.etcd.io/etcd/server/v3",
-        package="go.etcd.io/etcd/server/v3",
-        expected="1 minute",
-    ),
-    "helm": Tool(
-        module="helm.sh/helm/v4",
-        package="helm.sh/helm/v4/cmd/helm",
-        expected="2 minutes",
-        variables={"helm.sh/helm/v4/internal/version.version": "{version}"},
-        version_command=("version", "--short"),
-    ),
-    "kubeconform": Tool(
-        module="github.com/yannh/kubeconform",
-        package="github.com/yannh/kubeconform/cmd/kubeconform",
-        expected="half a minute",
-        variables={"main.version": "{version}"},
-        version_command=("-v",),
-    ),
-    "kubeadm": Tool(
-        module="k8s.io/kubernetes",
-        package="k8s.io/kubernetes/cmd/kubeadm",
-        expected="1 minute",
-        folder="kube",
-        variables=_KUBERNETES_VERSION,
-    ),
-    **{
-        name: Tool(module, f"{module}{package}", expected, folder)
-        for name, module, package, expected, folder in (
-            ("kind", "sigs.k8s.io/kind", "", "1 minute", ""),
-            ("coredns", "github.com/coredns/coredns", "", "3 minutes", ""),
-            ("crictl", "sigs.k8s.io/cri-tools", "/cmd/crictl", "1 minute", ""),
-            ("local-path-provisioner", "github.com/rancher/local-path-provisioner", "", "1 minute", ""),
-            ("containerd", _RUNTIME, "/cmd/containerd", "2 minutes", "containerd"),
-            ("containerd-shim-runc-v2", _RUNTIME, "/cmd/containerd-shim-runc-v2", "1 minute", "containerd"),
-            ("ctr", _RUNTIME, "/cmd/ctr", "15 seconds", "containerd"),
-            ("host-local", _CNI, "/plugins/ipam/host-local", "10 seconds", "cni"),
-            ("loopback", _CNI, "/plugins/main/loopback", "10 seconds", "cni"),
-            ("portmap", _CNI, "/plugins/meta/portmap", "10 seconds", "cni"),
-            ("ptp", _CNI, "/plugins/main/ptp", "10 seconds", "cni"),
-        )
-    },
-}
-"""Every tool that can be built. A new one is an entry here and a folder of pins."""
 
 _BUILT_AS = {alias: name for name, entry in TOOLS.items() for alias in entry.aliases}
 _ENVTEST = ("kube-apiserver", "etcd", "kubectl")
@@ -208,7 +124,8 @@ def _command(name: str, entry: Tool) -> list[str]:
         f" -X {key}={value.format(version=version, major=major, minor=minor)}"
         for key, value in entry.variables.items()
     )
-    return ["build", "-trimpath", "-ldflags", f"-s -w{''.join(variables)}", entry.package]
+    tags = ["-tags", ",".join(entry.tags)] if entry.tags else []
+    return ["build", "-trimpath", *tags, "-ldflags", f"-s -w{''.join(variables)}", entry.package]
 
 
 def _build(name: str, entry: Tool, made: Path) -> None:
