@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SERVICES := services/shared services/llm-pool services/orchestrator operator services/cli
-PATHS := services operator migrations tests bench docs
+PATHS := services operator migrations tests bench docs dashboards
 # pip may be set up to use another index; uv reads that from its own variable.
 export UV_DEFAULT_INDEX ?= $(or $(PIP_INDEX_URL),$(shell $(PYTHON) -m pip config get global.index-url 2>/dev/null))
 ifeq ($(strip $(UV_DEFAULT_INDEX)),)

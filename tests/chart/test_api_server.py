@@ -56,7 +56,7 @@ def cluster(control_plane_tools: None, tmp_path_factory: pytest.TempPathFactory)
             ),
             *(
                 {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}}
-                for name in ("konstruct", "tenant-a", "tenant-b")
+                for name in ("konstruct", "tenant-a", "tenant-b", "monitoring")
             ),
         )
         made.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
