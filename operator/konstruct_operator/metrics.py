@@ -10,6 +10,7 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from konstruct_operator.workers import WorkerHealth
+from shared.build_info import add_build_info
 
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
 
@@ -42,7 +43,7 @@ class OperatorMetrics:
         """What /metrics shows."""
         self.reconciles = Counter(
             "konstruct_operator_reconciles_total",
-            "Looks at an Agent, by how they ended.",
+            "Looks at an Agent, those that failed among them, by how they ended.",
             ["outcome"],
             registry=self.registry,
         )
@@ -79,6 +80,11 @@ class OperatorMetrics:
         )
         for outcome in ReconcileOutcome:
             self.reconciles.labels(outcome.value)
+        for ready in ("true", "false"):
+            self._agents.labels(ready)
+        for state in WorkerHealth:
+            self._workers.labels(state.value)
+        add_build_info(self.registry, "operator", "konstruct-operator")
 
     def follow(
         self,

@@ -56,9 +56,11 @@ class Reconciler:
             KubeError: something could not be written.
         """
         began = time.monotonic()
-        outcome = await self._reconcile(ref)
+        try:
+            outcome = await self._reconcile(ref)
+        finally:
+            self._metrics.duration.observe(time.monotonic() - began)
         self._metrics.reconciles.labels(outcome.value).inc()
-        self._metrics.duration.observe(time.monotonic() - began)
 
     async def give_up(self, ref: AgentRef, error: Exception) -> None:
         """Say in the Agent's status that it cannot be rendered, as far as that can be said."""

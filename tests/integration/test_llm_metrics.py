@@ -6,12 +6,34 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.support.providers import COMPLETION_TOKENS, PROMPT_TOKENS, answer, cut, garbage, status
-from tests.support.providers_pool import ANTHROPIC, OLLAMA, OPENAI, World, open_world
+from llm_pool import __version__
+from tests.support.metrics import Samples, total
+from tests.support.providers import (
+    COMPLETION_TOKENS,
+    PROMPT_TOKENS,
+    StubProvider,
+    answer,
+    cut,
+    garbage,
+    hang,
+    status,
+)
+from tests.support.providers_pool import (
+    ANTHROPIC,
+    OLLAMA,
+    OPENAI,
+    World,
+    clean_environment,
+    open_world,
+    running_pool,
+    until,
+)
 
 
 @pytest.fixture
@@ -20,16 +42,6 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     settings: dict[str, Any] = {"llm_pool_allowed_fails": 10_000, "llm_pool_cooldown_s": 0.0001}
     async with open_world(monkeypatch, **settings) as opened:
         yield opened
-
-
-def total(samples: dict[str, float], name: str, **labels: str) -> float:
-    """Sum the samples of a metric that have these labels."""
-    wanted = [f'{label}="{value}"' for label, value in labels.items()]
-    return sum(
-        value
-        for sample, value in samples.items()
-        if sample.split("{")[0] == name and all(label in sample for label in wanted)
-    )
 
 
 async def test_every_series_exists_at_zero_from_the_start(world: World) -> None:
@@ -45,10 +57,14 @@ async def test_every_series_exists_at_zero_from_the_start(world: World) -> None:
         f'konstruct_llm_attempts_total{{deployment="{ANTHROPIC}",outcome="rate_limited"}}',
         'konstruct_llm_tokens_total{direction="completion",group="fast"}',
         'konstruct_llm_cost_usd_total{group="quality"}',
+        f'konstruct_llm_attempt_duration_seconds_count{{deployment="{OPENAI}"}}',
         f'konstruct_llm_deployment_cooling{{deployment="{OLLAMA}"}}',
         "konstruct_llm_in_flight",
     ):
         assert samples[name] == 0
+    assert samples['konstruct_llm_group_deployments{group="quality"}'] == 2
+    assert samples["konstruct_llm_in_flight_limit"] == 256
+    assert samples[f'konstruct_build_info{{component="llm-pool",version="{__version__}"}}'] == 1
     # What cannot occur is not there.
     assert not any('requested_group="fast",served_group="quality"' in name for name in samples)
 
@@ -78,6 +94,8 @@ async def test_metrics_agree_exactly_with_what_the_stubs_counted(world: World) -
         told.update((attempt["deployment"], attempt["outcome"]) for attempt in reply["attempts"])
     for name, stub in world.providers.items():
         assert total(samples, "konstruct_llm_attempts_total", deployment=name) == stub.count
+        duration = "konstruct_llm_attempt_duration_seconds_count"
+        assert total(samples, duration, deployment=name) == stub.count
     for (deployment, outcome), count in told.items():
         labels = {"deployment": deployment, "outcome": outcome}
         assert total(samples, "konstruct_llm_attempts_total", **labels) == count
@@ -106,6 +124,58 @@ async def test_metrics_agree_exactly_with_what_the_stubs_counted(world: World) -
     assert total(samples, "konstruct_llm_cost_usd_total") == pytest.approx(sum(costs))
     assert samples["konstruct_llm_overhead_seconds_count"] == 120
     assert samples["konstruct_llm_in_flight"] == 0
+
+
+async def test_a_call_that_its_client_left_is_counted_and_not_timed(world: World) -> None:
+    world.ollama.default = hang()
+    asked = asyncio.create_task(world.pool.ask("fast"))
+    await until(lambda: world.ollama.count == 1)
+    assert (await world.pool.metrics())["konstruct_llm_in_flight"] == 1
+    asked.cancel()
+    samples: Samples = {}
+    async with asyncio.timeout(10):
+        while not total(samples, "konstruct_llm_requests_total", outcome="cancelled"):
+            samples = await world.pool.metrics()
+    assert total(samples, "konstruct_llm_attempts_total", deployment=OLLAMA, outcome="cancelled") == 1
+    assert total(samples, "konstruct_llm_attempt_duration_seconds_count") == 0
+    assert total(samples, "konstruct_llm_request_duration_seconds_count", served_group="_none") == 1
+
+
+async def test_a_fallback_has_the_reason_of_the_group_that_it_stands_in_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The second substitute is asked because of the group, whatever the first one failed for."""
+    async with (
+        StubProvider("openai", "one") as first,
+        StubProvider("openai", "two") as second,
+        StubProvider("openai", "three") as third,
+    ):
+        first.default, second.default = status(429), status(400)
+        models = [
+            {
+                "model_name": name,
+                "litellm_params": {"model": f"openai/{name}", "api_base": f"{stub.root}/v1", "api_key": "k"},
+            }
+            for name, stub in (("one", first), ("two", second), ("three", third))
+        ]
+        path = tmp_path / "litellm.yaml"
+        path.write_text(
+            yaml.safe_dump(
+                {"model_list": models, "router_settings": {"fallbacks": [{"one": ["two", "three"]}]}}
+            )
+        )
+        clean_environment(monkeypatch)
+        async with running_pool(monkeypatch, llm_pool_config=path) as pool:
+            assert (await pool.reply("one")).served_group == "three"
+            counted = {
+                series: value
+                for series, value in (await pool.metrics()).items()
+                if series.startswith("konstruct_llm_fallbacks_total") and value
+            }
+    assert counted == {
+        f'konstruct_llm_fallbacks_total{{from_group="one",reason="rate_limited",to_group="{to}"}}': 1
+        for to in ("two", "three")
+    }
 
 
 async def test_overhead_is_what_providers_did_not_take(world: World) -> None:

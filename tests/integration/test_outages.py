@@ -9,12 +9,14 @@ import psycopg
 import pytest
 
 from konstruct_cli.stack.postgres import Postgres
+from konstruct_cli.stack.process import claim_port
 from konstruct_cli.stack.redis import Redis
 from orchestrator.errors import StoreUnavailableError
 from orchestrator.sending import submit
 from shared.migrate import ensure_logins, migrate
 from shared.reply import MessageStatus
 from tests.support.database import SERVICE, SYSTEM, Database
+from tests.support.metrics import scrape
 from tests.support.pool import StubPool
 from tests.support.waiting import eventually
 from tests.support.worker import Cell, use_broker, write_agent
@@ -97,15 +99,23 @@ def test_postgresql_gone_while_a_model_answers(own_cell: Cell, postgres: Postgre
 
 def test_redis_away(own_cell: Cell, redis: Redis) -> None:
     cell = own_cell
-    cell.start_worker()
+    listen = f"127.0.0.1:{claim_port('metrics', None)}"
+    cell.start_worker(KONSTRUCT_WORKER_LISTEN=listen)
+
+    def consuming() -> float:
+        return scrape(f"http://{listen}")["konstruct_worker_consuming"]
+
     first, late = cell.message("before"), cell.message("meanwhile")
     cell.submit(first)
     assert cell.reply(first).status is MessageStatus.ANSWERED
+    assert consuming() == 1
     redis.stop()
     assert not submit(late, on=cell.engine).queued
     assert cell.database.rows("select status from messages where text = 'meanwhile'") == [("received",)]
+    eventually(lambda: consuming() == 0, what="a look at Redis in vain")
     with Redis(redis.data_dir, redis.port, password=redis.password, appendonly=True):
         assert cell.reply(late).status is MessageStatus.ANSWERED
+        eventually(lambda: consuming() == 1, what="a look at Redis")
         assert cell.workers[0].exit_code() is None
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from docs.generate import AGENT_DEFINITION
 from konstruct_cli.stack.process import ManagedProcess, claim_port
@@ -23,6 +22,7 @@ from shared.kube.names import agent_path, agents_path, config_maps_path
 from shared.models import TENANT_LABEL
 from tests.operator.worker_api import Api
 from tests.support.control_plane import ControlPlane
+from tests.support.metrics import scrape, total
 from tests.support.waiting import eventually
 
 CHART = Path(__file__).parents[2] / "charts" / "konstruct"
@@ -81,13 +81,7 @@ class OperatorProcess:
             return False
 
     def metric(self, name: str, **labels: str) -> float:
-        text = httpx.get(f"{self.url}/metrics", timeout=5, trust_env=False).text
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
+        return total(scrape(self.url), name, **labels)
 
     def log(self) -> str:
         return self.process.log.read_text()

@@ -49,7 +49,7 @@ def test_a_worker_starts_without_the_api_server_and_fails_no_message(stage: Stag
     stage.cell.submit(message)
     eventually(lambda: "cannot be renewed" in worker.log())
     assert (worker.probe("/healthz"), worker.probe("/readyz")) == (200, 503)
-    assert worker.metric("konstruct_watch_connected") == 0
+    assert worker.metric("konstruct_watch_connected") == worker.metric("konstruct_worker_consuming") == 0
     assert stage.cell.queued() == 1
     eventually(lambda: worker.metric("konstruct_backlog_messages") == 1)
     proxy.set(Mode.PASS)
@@ -57,6 +57,7 @@ def test_a_worker_starts_without_the_api_server_and_fails_no_message(stage: Stag
     worker.ready()
     assert stage.ask("nobody").reason is Reason.AGENT_UNKNOWN
     eventually(lambda: worker.metric("konstruct_watch_connected") == 1)
+    assert worker.metric("konstruct_worker_consuming") == 1
 
 
 def test_a_dropped_watch_goes_on_where_it_was(stage: Stage, proxy: TcpProxy) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
 
 from konstruct_cli.stack.process import ManagedProcess, claim_port
 from shared.kube.leases import WorkerLease
@@ -19,6 +18,7 @@ from shared.kube.names import lease_path
 from shared.reply import Reply
 from tests.operator.worker_api import Api, Operator, Written
 from tests.support.control_plane import ControlPlane
+from tests.support.metrics import scrape, total
 from tests.support.waiting import eventually
 from tests.support.worker import Cell
 
@@ -62,9 +62,7 @@ class Worker:
 
     def metric(self, name: str) -> float:
         """Sum of a metric's samples."""
-        text = httpx.get(f"{self.url}/metrics", trust_env=False, timeout=5).text
-        families = text_string_to_metric_families(text)
-        return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+        return total(scrape(self.url), name)
 
     def ready(self, within_s: float = 30.0) -> Self:
         """Wait until it takes messages."""

@@ -24,6 +24,7 @@ from fastapi import FastAPI
 from llm_pool.main import PoolServer, create_app
 from shared.config import load_settings
 from shared.contract import CompletionResponse, Problem
+from tests.support.metrics import Samples, read
 from tests.support.providers import StubProvider
 
 ANTHROPIC_KEY = "sk-ant-canary-5e0c1f"
@@ -84,11 +85,9 @@ class Pool:
         assert response.status_code == 200
         return {group["name"]: group for group in response.json()["groups"]}
 
-    async def metrics(self) -> dict[str, float]:
-        """Return the samples of /metrics, by name with labels in alphabetical order."""
-        text = (await self.client.get("/metrics")).text
-        samples = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-        return {name: float(value) for name, value in samples}
+    async def metrics(self) -> Samples:
+        """Return the samples of /metrics."""
+        return read((await self.client.get("/metrics")).text)
 
 
 @dataclass

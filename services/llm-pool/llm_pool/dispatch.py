@@ -19,7 +19,7 @@ from llm_pool.failures import (
     ProvidersFailed,
     UnknownGroup,
 )
-from llm_pool.metrics import CANCELLED, OK, Metrics
+from llm_pool.metrics import CANCELLED, INTERNAL, OK, Metrics
 from llm_pool.providers.base import Deployment, Prompt, Reply
 from llm_pool.router import PoolRouter
 from shared.contract import (
@@ -117,15 +117,15 @@ class Dispatcher:
     async def _ask_groups(
         self, request: CompletionRequest, requested: str, prompt: Prompt, trail: Trail
     ) -> tuple[str, Reply]:
-        queue: list[tuple[str, str | None]] = [(requested, None)]
+        queue: list[tuple[str, tuple[str, FallbackReason] | None]] = [(requested, None)]
         asked: list[str] = []
-        reason: FallbackReason | None = None
         while queue and len(asked) <= self._router.max_fallbacks:
-            group, previous = queue.pop(0)
+            group, instead_of = queue.pop(0)
             if group in asked:
                 continue
-            if previous is not None and reason is not None:
-                self._metrics.fallback(previous, group, reason)
+            if instead_of is not None:
+                failed, why = instead_of
+                self._metrics.fallback(failed, group, why)
             asked.append(group)
             result = await self._ask_group(group, prompt, trail)
             if isinstance(result, Reply):
@@ -136,7 +136,7 @@ class Dispatcher:
                 trail.reason = reason
                 if following and request.fallback is FallbackPolicy.REFUSE:
                     raise FallbackRefused(requested, trail.attempts, reason, self._retry_after([requested]))
-            queue[:0] = [(name, group) for name in following]
+            queue[:0] = [(name, (group, reason)) for name in following]
         raise ProvidersFailed(requested, trail.attempts, trail.reason, self._retry_after(asked))
 
     async def _ask_group(self, group: str, prompt: Prompt, trail: Trail) -> Reply | FallbackReason:
@@ -177,6 +177,9 @@ class Dispatcher:
             outcome = error.reason.value
             self._note(deployment, error)
             raise
+        except Exception:
+            outcome = INTERNAL
+            raise
         else:
             return reply
         finally:
@@ -185,8 +188,8 @@ class Dispatcher:
 
     def _record(self, deployment: Deployment, outcome: str, seconds: float, trail: Trail) -> None:
         trail.provider_s += seconds
-        self._metrics.attempt(deployment.name, outcome)
-        if outcome != CANCELLED:
+        self._metrics.attempt(deployment.name, outcome, seconds)
+        if outcome not in (CANCELLED, INTERNAL):
             trail.attempts.append(
                 Attempt.model_construct(
                     deployment=deployment.name,

@@ -58,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
     """Make the application. Its resources are built when its lifespan starts."""
     metrics = Metrics()
     load = Load(settings.llm_pool_max_in_flight, metrics.in_flight)
+    metrics.in_flight_limit.set(load.limit)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

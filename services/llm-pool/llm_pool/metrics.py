@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import (
     CollectorRegistry,
@@ -15,6 +15,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from shared.build_info import add_build_info
 from shared.contract import FallbackReason, ProblemCode, Usage
 
 UNKNOWN = "_unknown"
@@ -29,8 +30,11 @@ OK = "ok"
 CANCELLED = "cancelled"
 """Outcome of a request whose client went away, and of the call that was under way then."""
 
+INTERNAL = ProblemCode.INTERNAL.value
+"""Outcome of a request that met a fault of the pool itself, and of the call in which it happened."""
+
 _BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
-"""Upper bounds for whole requests, in seconds."""
+"""Upper bounds for whole requests and for calls, in seconds."""
 
 _OVERHEAD_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 """Upper bounds for the pool's own part, in seconds."""
@@ -38,6 +42,7 @@ _OVERHEAD_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 _ATTEMPT_OUTCOMES = (
     OK,
     CANCELLED,
+    INTERNAL,
     *(r.value for r in FallbackReason if r.value not in ("cooldown", "not_configured")),
 )
 """Outcomes of calls; ``cooldown`` and ``not_configured`` mean that none was made."""
@@ -94,8 +99,15 @@ class Metrics:
         )
         self._attempts = Counter(
             "konstruct_llm_attempts_total",
-            "Calls to deployments, by outcome: ok, cancelled, or why they failed.",
+            "Calls to deployments, each counted once, by outcome: ok, cancelled, or why they failed.",
             ["deployment", "outcome"],
+            registry=self.registry,
+        )
+        self._attempt_duration = Histogram(
+            "konstruct_llm_attempt_duration_seconds",
+            "Seconds that calls to deployments took, those that failed among them, those cancelled not.",
+            ["deployment"],
+            buckets=_BUCKETS,
             registry=self.registry,
         )
         self._tokens = Counter(
@@ -110,20 +122,41 @@ class Metrics:
             ["group"],
             registry=self.registry,
         )
+        self._deployments = Gauge(
+            "konstruct_llm_group_deployments",
+            "Usable deployments of a group: those with all that they need, whether or not they cool down.",
+            ["group"],
+            registry=self.registry,
+        )
         self.in_flight = Gauge("konstruct_llm_in_flight", "Completions under way.", registry=self.registry)
         """Completions under way."""
+        self.in_flight_limit = Gauge(
+            "konstruct_llm_in_flight_limit",
+            "Completions that may be under way; one more is refused as overloaded.",
+            registry=self.registry,
+        )
+        """Completions that may be under way."""
+        add_build_info(self.registry, "llm-pool", "konstruct-llm-pool")
 
     def prepare(
         self,
-        groups: Iterable[str],
+        groups: Mapping[str, int],
         deployments: Iterable[str],
         fallbacks: Iterable[tuple[str, str]],
         cooling: Callable[[], dict[str, bool]],
     ) -> None:
-        """Make every series that can occur, at zero: a rate over a series that appears is wrong."""
-        groups, fallbacks = tuple(groups), set(fallbacks)
-        serves = _reachable(groups, fallbacks)
-        for group in groups:
+        """Make every series that can occur, at zero: a rate over a series that appears is wrong.
+
+        Args:
+            groups: Every group, and how many usable deployments it has.
+            deployments: Names of the usable deployments.
+            fallbacks: Every pair of groups of which the second may be asked when the first failed.
+            cooling: Tells of each deployment whether it cools down.
+        """
+        fallbacks = set(fallbacks)
+        serves = _reachable(tuple(groups), fallbacks)
+        for group, usable in groups.items():
+            self._deployments.labels(group).set(usable)
             for code in _FAILED:
                 self._requests.labels(group, NONE, code.value)
             self._requests.labels(group, NONE, CANCELLED)
@@ -142,11 +175,14 @@ class Metrics:
         for deployment in deployments:
             for outcome in _ATTEMPT_OUTCOMES:
                 self._attempts.labels(deployment, outcome)
+            self._attempt_duration.labels(deployment)
         self.registry.register(_Cooling(cooling))
 
-    def attempt(self, deployment: str, outcome: str) -> None:
+    def attempt(self, deployment: str, outcome: str, seconds: float) -> None:
         """Count one call."""
         self._attempts.labels(deployment, outcome).inc()
+        if outcome != CANCELLED:
+            self._attempt_duration.labels(deployment).observe(seconds)
 
     def fallback(self, source: str, target: str, reason: FallbackReason) -> None:
         """Count one turn to another group."""

@@ -91,7 +91,7 @@ async def open_pool(
             )
             names = [deployment.name for deployment in router.deployments]
             metrics.prepare(
-                router.groups,
+                {group: len(members) for group, members in router.groups.items()},
                 names,
                 router.fallback_pairs,
                 lambda: {name: cooldowns.is_cooling(name) for name in names},

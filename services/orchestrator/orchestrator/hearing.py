@@ -28,6 +28,7 @@ class Hearing:
         self._silent_since: float | None = None
         self._taken = 0
         self._taken_before = 0
+        self._answered = True
 
     def took(self) -> None:
         """Note a delivery."""
@@ -37,6 +38,7 @@ class Hearing:
         """Note that `waiting` messages wait (None: unknown) while the worker could take one, or not."""
         quiet = self._taken == self._taken_before
         self._taken_before = self._taken
+        self._answered = waiting is not None
         if not (waiting and idle and quiet):
             self._silent_since = None
         elif self._silent_since is None:
@@ -47,6 +49,11 @@ class Hearing:
         """Whether messages have waited for too long while the worker heard nothing."""
         since = self._silent_since
         return since is not None and self._clock() - since >= self._deaf_s
+
+    @property
+    def hears(self) -> bool:
+        """Whether the broker answered when it was last asked, and the worker is not deaf."""
+        return self._answered and not self.deaf
 
 
 class Backlog:

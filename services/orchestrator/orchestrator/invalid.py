@@ -48,6 +48,7 @@ def record_invalid(payload: Any, error: ValidationError, worker: Runtime) -> Rep
     )
     log.warning("a message was refused (tenant %s, id %s): %s", tenant_id, message_id, describe(error)[:500])
     if tenant_id is None or message_id is None:
+        worker.metrics.refuse(Reason.MESSAGE_INVALID)
         return reply
     row = {
         **reply.model_dump(include={"tenant_id", "message_id", "thread_id", "agent", "status", "reason"}),
@@ -66,9 +67,10 @@ def record_invalid(payload: Any, error: ValidationError, worker: Runtime) -> Rep
         log.warning("a refused message cannot be recorded: %s", type(failure).__name__)
         if is_worth_a_retry(failure):
             raise PutBackError("the database is away") from None
+        worker.metrics.refuse(Reason.MESSAGE_INVALID)
         return reply
     if recorded:
-        worker.metrics.messages.labels(reply.status.value).inc()
+        worker.metrics.finished(reply.status, reply.reason)
     return reply
 
 

@@ -6,10 +6,14 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from shared.build_info import add_build_info
 from shared.reply import MessageStatus, Reason
 
 _LAG_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 120)
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120)
+
+_REFUSED = (Reason.MESSAGE_CONFLICT, Reason.MESSAGE_INVALID)
+"""Why a delivery may be refused without a recorded reply."""
 
 
 class WorkerMetrics:
@@ -20,13 +24,13 @@ class WorkerMetrics:
         self.registry = CollectorRegistry()
         self.messages = Counter(
             "konstruct_messages_total",
-            "Messages finished by this worker, by how they ended.",
+            "Messages whose reply this worker recorded, each counted once, by how they ended.",
             ["outcome"],
             registry=self.registry,
         )
         self.duration = Histogram(
             "konstruct_message_duration_seconds",
-            "Seconds from a message's claim to its recorded reply.",
+            "Seconds from the delivery of a message to its recorded reply.",
             buckets=_SECONDS,
             registry=self.registry,
         )
@@ -38,13 +42,13 @@ class WorkerMetrics:
         )
         self.apologies = Counter(
             "konstruct_apologies_total",
-            "Messages that no model answered, by reason.",
+            "Messages that no model answered (apologised and failed), by reason.",
             ["reason"],
             registry=self.registry,
         )
         self.put_back = Counter(
             "konstruct_deliveries_put_back_total",
-            "Deliveries put back because the message could not be claimed or a store was away.",
+            "Deliveries put back for later: not the message's turn, or a store or the agents not at hand.",
             registry=self.registry,
         )
         self.requeued = Counter(
@@ -52,14 +56,25 @@ class WorkerMetrics:
             "Unfinished messages that this worker queued again, because their delivery was lost.",
             registry=self.registry,
         )
-        self.in_flight = Gauge(
+        self._refused = Counter(
+            "konstruct_deliveries_refused_total",
+            "Deliveries refused without a recorded reply, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._in_flight = Gauge(
             "konstruct_messages_in_flight",
             "Messages under way in this worker.",
             registry=self.registry,
         )
+        self.in_flight_limit = Gauge(
+            "konstruct_messages_in_flight_limit",
+            "Messages that this worker answers at once (threads).",
+            registry=self.registry,
+        )
         self.backlog = Gauge(
             "konstruct_backlog_messages",
-            "Deliveries that wait in the queue, as this worker last saw it.",
+            "Deliveries that wait in the queue, the same for every worker, as last seen (each 5 s).",
             registry=self.registry,
         )
         self.config_lag = Histogram(
@@ -73,6 +88,11 @@ class WorkerMetrics:
             "1 while this worker takes messages: its agents are known to be up to date.",
             registry=self.registry,
         )
+        self._consuming = Gauge(
+            "konstruct_worker_consuming",
+            "1 while this worker takes deliveries: it consumes the queue, Redis answers, and it is not deaf.",
+            registry=self.registry,
+        )
         self._agents = Gauge(
             "konstruct_agents_loaded", "Agents in effect in this worker.", registry=self.registry
         )
@@ -84,12 +104,34 @@ class WorkerMetrics:
         for status in (MessageStatus.ANSWERED, MessageStatus.APOLOGISED, MessageStatus.FAILED):
             self.messages.labels(status.value)
         for reason in Reason:
-            self.apologies.labels(reason.value)
+            if reason is not Reason.MESSAGE_CONFLICT:  # what is recorded under the id is another message
+                self.apologies.labels(reason.value)
+        for reason in _REFUSED:
+            self._refused.labels(reason.value)
+        add_build_info(self.registry, "worker", "konstruct-orchestrator")
+
+    def finished(self, status: MessageStatus, reason: Reason | None) -> None:
+        """Count a message whose reply was recorded."""
+        self.messages.labels(status.value).inc()
+        if status is not MessageStatus.ANSWERED and reason is not None:
+            self.apologies.labels(reason.value).inc()
+
+    def refuse(self, reason: Reason) -> None:
+        """Count a delivery that was refused, with no reply recorded."""
+        self._refused.labels(reason.value).inc()
 
     def follow(
-        self, *, agents: Callable[[], int], connected: Callable[[], bool], accepting: Callable[[], bool]
+        self,
+        *,
+        agents: Callable[[], int],
+        connected: Callable[[], bool],
+        accepting: Callable[[], bool],
+        consuming: Callable[[], bool],
+        in_flight: Callable[[], int],
     ) -> None:
-        """Read the number of agents and the state of their source at every scrape."""
+        """Read what is known at every scrape."""
         self._accepting.set_function(accepting)
+        self._consuming.set_function(consuming)
+        self._in_flight.set_function(in_flight)
         self._agents.set_function(agents)
         self._connected.set_function(connected)

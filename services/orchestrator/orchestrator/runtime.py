@@ -18,6 +18,7 @@ from orchestrator.metrics import WorkerMetrics
 from orchestrator.revisions import RevisionLog
 from orchestrator.running import Running
 from orchestrator.sweeper import Sweeper
+from orchestrator.tap import Tap
 from shared.config import Settings
 from shared.db import make_engine, make_system_engine, refuse_unsafe_role
 
@@ -68,6 +69,9 @@ class Runtime:
     sweeper: Sweeper
     """Queues messages again whose delivery was lost."""
 
+    tap: Tap
+    """Turns its consumption of the queue on and off."""
+
     @property
     def accepting(self) -> bool:
         """Whether it takes messages now."""
@@ -106,6 +110,7 @@ class Runtime:
             hearing=hearing,
             backlog=Backlog(hearing, idle, metrics.backlog.set),
             sweeper=Sweeper(engine, system_engine, metrics.requeued.inc),
+            tap=Tap(source.accepting),
         )
 
     def start(self) -> None:
@@ -117,8 +122,10 @@ class Runtime:
             agents=lambda: len(self.catalog),
             connected=self.source.healthy,
             accepting=lambda: self.accepting,
+            consuming=lambda: self.tap.on and self.hearing.hears,
+            in_flight=lambda: len(self.running),
         )
-        self.metrics.in_flight.set_function(lambda: len(self.running))
+        self.metrics.in_flight_limit.set(self.settings.worker_concurrency)
         self.heartbeat.start()
         self.backlog.start()
         self.sweeper.start()

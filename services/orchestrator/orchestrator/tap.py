@@ -28,6 +28,12 @@ class Tap:
     def __init__(self, accepting: Callable[[], bool]) -> None:
         self._accepting = accepting
         self._stop = threading.Event()
+        self._started = False
+
+    @property
+    def on(self) -> bool:
+        """Whether Celery was told to consume the queue, and has not been told to stop."""
+        return self._started and not self._stop.is_set() and QUEUE in app.amqp.queues.consume_from
 
     def prepare(self) -> None:
         """Begin without consuming when nothing is accepted yet; before Celery connects."""
@@ -36,6 +42,7 @@ class Tap:
 
     def start(self, consumer: Any) -> None:
         """Follow from now on, on Celery's `consumer`."""
+        self._started = True
         threading.Thread(target=self._run, args=(consumer,), name="tap", daemon=True).start()
 
     def stop(self) -> None:

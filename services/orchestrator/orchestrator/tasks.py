@@ -31,7 +31,7 @@ from orchestrator.runtime import Runtime
 from orchestrator.worker import runtime
 from shared.db import is_worth_a_retry
 from shared.models import KonstructMessage
-from shared.reply import MessageStatus, Reason, Reply
+from shared.reply import Reason, Reply
 from shared.rls import tenant_scope
 
 log = logging.getLogger(__name__)
@@ -119,10 +119,12 @@ def _claim(message: KonstructMessage, worker: Runtime) -> Claim | Reply:
     try:
         held = messages.claim(message, worker.owner, worker.settings.lease_s, on=worker.engine)
     except MessageConflictError:
+        worker.metrics.refuse(Reason.MESSAGE_CONFLICT)
         return failed(message, Reason.MESSAGE_CONFLICT)
     except SQLAlchemyError as error:
         log.warning("message %s cannot be claimed: %s", message.message_id, type(error).__name__)
         if not is_worth_a_retry(error):
+            worker.metrics.refuse(Reason.MESSAGE_INVALID)
             return failed(message, Reason.MESSAGE_INVALID)
         raise PutBackError("the database is away", delay_s=LONGEST_DELAY_S) from None
     if isinstance(held, Busy):
@@ -192,12 +194,9 @@ def _give_up(message: KonstructMessage, held: Claim, worker: Runtime) -> None:
 
 
 def _count(reply: Reply, held: Claim, seconds: float, worker: Runtime) -> None:
-    metrics = worker.metrics
-    metrics.messages.labels(reply.status.value).inc()
-    metrics.queue.observe(max(held.queue_seconds, 0.0))
-    metrics.duration.observe(seconds)
-    if reply.status is not MessageStatus.ANSWERED and reply.reason is not None:
-        metrics.apologies.labels(reply.reason.value).inc()
+    worker.metrics.finished(reply.status, reply.reason)
+    worker.metrics.queue.observe(max(held.queue_seconds, 0.0))
+    worker.metrics.duration.observe(seconds)
 
 
 def _put_back(task: Task[..., dict[str, Any]], payload: Any, delay_s: float | None, worker: Runtime) -> None:

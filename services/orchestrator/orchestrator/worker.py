@@ -19,7 +19,6 @@ from celery.signals import (
 from orchestrator.main import app
 from orchestrator.runtime import Runtime
 from orchestrator.serving import StatusServer
-from orchestrator.tap import Tap
 from shared.config import ConfigurationError, load_settings
 
 log = logging.getLogger(__name__)
@@ -36,9 +35,6 @@ class _Process:
 
     server: StatusServer | None = None
     """Its /metrics, /healthz and /readyz."""
-
-    tap: Tap | None = None
-    """What turns its consumption of the queue on and off."""
 
 
 def runtime() -> Runtime:
@@ -69,7 +65,6 @@ def _start(**_: Any) -> None:
         made = Runtime.build(load_settings())
         made.start()
         _Process.runtime = made
-        _Process.tap = Tap(made.source.accepting)
         if made.settings.worker_listen is not None:
             _Process.server = StatusServer(made.settings.worker_listen, made)
             _Process.server.start()
@@ -84,23 +79,22 @@ def _start(**_: Any) -> None:
 @celeryd_after_setup.connect
 def _prepare(**_: Any) -> None:
     """Connect without consuming, while there is nothing to answer from."""
-    if _Process.tap is not None:
-        _Process.tap.prepare()
+    if _Process.runtime is not None:
+        _Process.runtime.tap.prepare()
 
 
 @worker_ready.connect
 def _follow_gate(sender: Any, **_: Any) -> None:
     """Consume, from now on, whenever messages are accepted."""
-    if _Process.tap is not None:
-        _Process.tap.start(sender)
+    if _Process.runtime is not None:
+        _Process.runtime.tap.start(sender)
 
 
 @worker_shutting_down.connect
 def _drain(**_: Any) -> None:
     """Begin to hand back what will not finish in time; Celery itself waits for ever."""
     if _Process.runtime is not None:
-        if _Process.tap is not None:
-            _Process.tap.stop()
+        _Process.runtime.tap.stop()
         log.info("shutting down: %d messages under way", len(_Process.runtime.running))
         _Process.runtime.running.drain()
 
