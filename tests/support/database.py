@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
@@ -49,32 +50,44 @@ class Database:
             connection.execute(statement)
 
 
-@pytest.fixture(scope="session")
-def template_database(postgres_server: Postgres) -> str:
-    """Migrate one database; the tests' own are copies of it."""
-    with psycopg.connect(postgres_server.superuser_url(), autocommit=True) as connection:
+def make_template(server: Postgres) -> str:
+    """Migrate one database of a new server; others are copies of it."""
+    with psycopg.connect(server.superuser_url(), autocommit=True) as connection:
         connection.execute(f"create role {OWNER.user} login createrole password '{OWNER.password}'")
         connection.execute(f"create database {_TEMPLATE} owner {OWNER.user}")
-    owner_url = postgres_server.url(_TEMPLATE, *OWNER)
+    owner_url = server.url(_TEMPLATE, *OWNER)
     migrate(owner_url)
     ensure_logins(owner_url, service=SERVICE, system=SYSTEM)
     return _TEMPLATE
 
 
+@contextmanager
+def fresh_database(server: Postgres, template: str) -> Iterator[Database]:
+    """Make a copy of the template, and drop it at the end."""
+    name = f"konstruct_{next(_numbers)}"
+    with psycopg.connect(server.superuser_url(), autocommit=True) as connection:
+        connection.execute(f"create database {name} template {template} owner {OWNER.user}")
+        yield Database(
+            name=name,
+            superuser_url=server.superuser_url(name),
+            owner_url=server.url(name, *OWNER),
+            service_url=server.url(name, *SERVICE),
+            system_url=server.url(name, *SYSTEM),
+        )
+        connection.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_server: Postgres) -> str:
+    """Migrate one database; the tests' own are copies of it."""
+    return make_template(postgres_server)
+
+
 @pytest.fixture
 def database(postgres_server: Postgres, template_database: str) -> Iterator[Database]:
     """Make a migrated database that no other test sees."""
-    name = f"konstruct_{next(_numbers)}"
-    with psycopg.connect(postgres_server.superuser_url(), autocommit=True) as connection:
-        connection.execute(f"create database {name} template {template_database} owner {OWNER.user}")
-        yield Database(
-            name=name,
-            superuser_url=postgres_server.superuser_url(name),
-            owner_url=postgres_server.url(name, *OWNER),
-            service_url=postgres_server.url(name, *SERVICE),
-            system_url=postgres_server.url(name, *SYSTEM),
-        )
-        connection.execute(f"drop database {name} with (force)")
+    with fresh_database(postgres_server, template_database) as made:
+        yield made
 
 
 @pytest.fixture

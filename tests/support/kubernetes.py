@@ -20,6 +20,7 @@ FIXTURE_TOOLS = {
     "kubeconform": ("kubeconform",),
     "prometheus": ("prometheus",),
     "promtool": ("promtool",),
+    "observed": ("etcd", "kube-apiserver", "kube-controller-manager", "helm", "prometheus"),
 }
 """What must be built before a test that uses the fixture may begin."""
 

@@ -122,6 +122,8 @@ class StubProvider:
         """Bodies of all requests served."""
         self.headers: list[dict[str, str]] = []
         """Headers of all requests served, lower case."""
+        self.acts: list[Act] = []
+        """What was done with all requests served."""
         self.paths: list[str] = []
         """Paths of all requests served."""
         self.abandoned = 0
@@ -188,6 +190,7 @@ class StubProvider:
         self.headers.append(headers)
         self.requests.append(json.loads(body))
         act = self.script.popleft() if self.script else self.default
+        self.acts.append(act)
         if act.echo:
             act = replace(act, text=" ".join(_MARK.findall(body.decode())) or "no mark")
         if act.delay_s:

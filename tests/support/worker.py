@@ -6,7 +6,7 @@ import itertools
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,17 @@ def use_broker(url: str, *, results: bool = True) -> None:
     app._backend_cache = None  # type: ignore[attr-defined]
     vars(app._local).pop("backend", None)  # type: ignore[attr-defined]
     app.conf.update(broker_url=url, result_backend=url if results else "disabled://")
+
+
+@contextmanager
+def sending_to(url: str) -> Iterator[None]:
+    """Make this process a sender to another broker for a while."""
+    before = str(app.conf.broker_url)
+    use_broker(url)
+    try:
+        yield
+    finally:
+        use_broker(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,151 @@
+"""A steady load on the running system, and how each request ended, as whoever sent it saw it."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from sqlalchemy import Engine
+
+from orchestrator.sending import submit
+from shared.models import KonstructMessage
+from tests.support.database import Database
+from tests.support.waiting import eventually
+
+COMPLETIONS_PER_S = 10.0
+"""Requests a second that go to the llm-pool directly."""
+
+MESSAGES_PER_S = 4.0
+"""Messages a second."""
+
+AGENTS = (("acme", "ada"), ("globex", "greta"), ("globex", "hugo"))
+"""Whom messages are for: tenant and name."""
+
+ASKED = ("quality", "quality", "fast")
+"""Groups that direct completions ask for, in turn."""
+
+NONE = "_none"
+"""What the metrics call the group of a request that nobody answered."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """One request to the llm-pool, as its sender saw it end."""
+
+    at: float
+    """When, in seconds since the epoch."""
+    requested: str
+    """Group that was asked for."""
+    served: str
+    """Group that answered."""
+    outcome: str
+    """``ok``, or the code of the problem."""
+    attempts: tuple[tuple[str, str], ...] = ()
+    """Deployments asked and what came of each; of messages only those that were answered tell."""
+
+
+class Load:
+    """Sends messages and completions at a steady rate, while it is a context."""
+
+    def __init__(self, pool_url: str, engine: Engine, database: Database) -> None:
+        self._database = database
+        self._engine = engine
+        self._client = httpx.Client(base_url=pool_url, timeout=30, trust_env=False)
+        self._stop = threading.Event()
+        self._senders = ThreadPoolExecutor(64, thread_name_prefix="load")
+        self._sent: list[Future[None]] = []
+        self._numbers = itertools.count()
+        self._direct: list[Ended] = []
+        self._threads = [
+            threading.Thread(
+                target=self._at_rate, args=(COMPLETIONS_PER_S, self._complete), name="completions"
+            ),
+            threading.Thread(target=self._at_rate, args=(MESSAGES_PER_S, self._send), name="messages"),
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._client.close()
+
+    def stop(self) -> None:
+        """Send nothing more, and wait until all that was sent has ended; raise what went wrong in sending."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        self._senders.shutdown(wait=True)
+        for sent in self._sent:
+            sent.result()
+        eventually(lambda: not self._unfinished(), within_s=60, what="a reply to every message")
+
+    def completions(self) -> int:
+        """Count the direct completions that have ended."""
+        return len(self._direct)
+
+    def ended(self) -> list[Ended]:
+        """List the requests to the pool that have ended, direct ones and those of messages, in order."""
+        rows = self._database.rows(
+            "select extract(epoch from finished_at)::float8, requested_group, served_group, status, reason,"
+            " pool_attempts from messages where status in ('answered', 'apologised')"
+        )
+        return sorted((*self._direct, *(_of_message(*row) for row in rows)), key=lambda one: one.at)
+
+    def messages(self) -> dict[str, list[str | None]]:
+        """List the reasons of all messages, by how they ended."""
+        found: dict[str, list[str | None]] = {}
+        for status, reason in self._database.rows("select status, reason from messages"):
+            found.setdefault(str(status), []).append(None if reason is None else str(reason))
+        return found
+
+    def _unfinished(self) -> int:
+        [(count,)] = self._database.rows("select count(*) from messages where status = 'received'")
+        assert isinstance(count, int)
+        return count
+
+    def _at_rate(self, per_s: float, send: Callable[[int], None]) -> None:
+        due = time.monotonic()
+        while not self._stop.wait(max(due - time.monotonic(), 0)):
+            self._sent.append(self._senders.submit(send, next(self._numbers)))
+            due += 1 / per_s
+
+    def _complete(self, number: int) -> None:
+        group = ASKED[number % len(ASKED)]
+        messages = [{"role": "user", "content": f"Question {number}?"}]
+        answer = self._client.post(
+            "/complete", json={"model": group, "messages": messages, "tenant_id": "acme"}
+        )
+        self._direct.append(_of_answer(group, answer.status_code, answer.json()))
+
+    def _send(self, number: int) -> None:
+        tenant, agent = AGENTS[number % len(AGENTS)]
+        message = KonstructMessage(
+            tenant_id=tenant, thread_id=f"thread-{number}", agent=agent, sender="load", text=f"Hello {number}"
+        )
+        submit(message, on=self._engine)
+
+
+def _of_answer(group: str, status: int, body: dict[str, Any]) -> Ended:
+    attempts = tuple((one["deployment"], one["outcome"]) for one in body["attempts"])
+    if status == 200:
+        return Ended(time.time(), group, body["served_group"], "ok", attempts)
+    return Ended(time.time(), group, NONE, body["code"], attempts)
+
+
+def _of_message(at: Any, requested: Any, served: Any, status: Any, reason: Any, attempts: Any) -> Ended:
+    tried = tuple((one["deployment"], one["outcome"]) for one in attempts or ())
+    if status == "answered":
+        return Ended(at, requested, served, "ok", tried)
+    return Ended(at, requested, NONE, reason, tried)
