@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from konstruct_operator.status import Active
@@ -13,6 +14,8 @@ from konstruct_operator.workers import Sync, WorkerHealth, Workers
 from shared.kube.leases import WorkerLease
 from shared.kube.objects import AgentRef, Object
 from shared.kube.watch import Change
+
+log = logging.getLogger(__name__)
 
 TICK_S = 1.0
 """Seconds between two looks at workers that have fallen silent."""
@@ -40,12 +43,14 @@ class Pointer(NamedTuple):
 class Proofs:
     """Follows the workers' Leases (it is the sink of their Follower) and knows who waits for them."""
 
-    def __init__(self, concerned: Callable[[AgentRef], None]) -> None:
-        self.workers = Workers()
+    def __init__(self, concerned: Callable[[AgentRef], None], lease_s: float) -> None:
+        """`concerned` gets each Agent whose verdict may have changed; `lease_s`: see ``Workers``."""
+        self.workers = Workers(lease_s)
         """The workers of this release."""
         self.complete = asyncio.Event()
         """Set once a complete list of Leases was taken in."""
         self._concerned = concerned
+        self._longest_s = lease_s
         self._waiting: dict[AgentRef, Pointer] = {}
 
     def __len__(self) -> int:
@@ -53,7 +58,9 @@ class Proofs:
 
     async def replaced(self, objects: list[Object], resource_version: str) -> None:  # noqa: ARG002 - of Sink
         """Take in all Leases."""
-        self.workers.replaced((WorkerLease.of(item) for item in objects), time.monotonic())
+        leases = [WorkerLease.of(item) for item in objects]
+        self._note_durations(leases)
+        self.workers.replaced(leases, time.monotonic())
         self.complete.set()
         self._tell_proven()
 
@@ -61,10 +68,12 @@ class Proofs:
         """Take in changes of Leases."""
         now = time.monotonic()
         for change in changes:
+            lease = WorkerLease.of(change.object)
             if change.type == "DELETED":
-                self.workers.deleted(change.object["metadata"]["name"], now)
+                self.workers.deleted(lease.name, now)
             else:
-                self.workers.put(WorkerLease.of(change.object), now)
+                self._note_durations((lease,))
+                self.workers.put(lease, now)
         self._tell_proven()
 
     def expect(self, ref: AgentRef, uid: str, active: Active, version: int) -> None:
@@ -88,24 +97,39 @@ class Proofs:
         """Note that an Agent waits for nothing."""
         self._waiting.pop(ref, None)
 
-    def verdict(self, ref: AgentRef, active: Active | None) -> Sync:
+    def verdict(self, ref: AgentRef, uid: str, active: Active | None) -> Sync:
         """Say whether `active` is in effect on every worker, by what is known of its writing."""
-        found = self._waiting.get(ref)
+        version = self._waiting[ref].version if active and self.known(ref, uid, active) else None
         revision = active.revision if active is not None else ""
-        version = found.version if found is not None and found.revision == revision else None
         return self.workers.verdict(ref, revision, version, time.monotonic())
 
     async def run(self) -> None:
         """Tell everybody who waits when workers come, go, fall silent or refuse; until cancelled."""
-        mood = self.workers.mood(time.monotonic())
+        mood, all_known = self.workers.mood(time.monotonic()), False
         while True:
             await asyncio.sleep(TICK_S)
+            before, all_known = all_known, self.workers.all_known(time.monotonic())
+            if all_known and not before:
+                log.info("proving: no worker is left that was not seen")
+                self._tell_proven()
             now = self.workers.mood(time.monotonic())
             if now != mood:
                 mood = now
                 await asyncio.sleep(SETTLE_S)
                 for ref in list(self._waiting):
                     self._concerned(ref)
+
+    def _note_durations(self, leases: Iterable[WorkerLease]) -> None:
+        """Warn of Leases that last longer than those of workers that are not seen are taken to last."""
+        for lease in leases:
+            if lease.duration_s > self._longest_s:
+                self._longest_s = lease.duration_s
+                log.warning(
+                    "the Lease of worker %s lasts %g s; set the operator's KONSTRUCT_WORKER_LEASE_S to that: "
+                    "it waits no longer for a worker that it cannot see",
+                    lease.name,
+                    lease.duration_s,
+                )
 
     def _tell_proven(self) -> None:
         now = time.monotonic()

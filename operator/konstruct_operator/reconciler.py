@@ -76,7 +76,7 @@ class Reconciler:
             agent,
             verdict,
             Outcome(active, failure=f"the documents cannot be written: {failure}"),
-            sync=self._proofs.verdict(ref, active),
+            sync=self._proofs.verdict(ref, agent.uid, active),
             observed=observed,
             now=datetime.now(UTC),
         )
@@ -100,7 +100,7 @@ class Reconciler:
             verdict,
             target,
             self._rendered.of(ref),
-            sync=self._proofs.verdict(ref, target.active),
+            sync=self._proofs.verdict(ref, agent.uid, target.active),
             observed=observed,
             now=datetime.now(UTC),
         )

@@ -59,7 +59,7 @@ class Runtime:
         """What /metrics shows."""
         self.queue: WorkQueue[AgentRef] = WorkQueue(self._work, self._give_up, self._retried)
         """Agents to look at."""
-        self._proofs = Proofs(self.queue.add)
+        self._proofs = Proofs(self.queue.add, settings.worker_lease_s)
         self._claims = Claims(
             self._client, f"{self._home}/{settings.release}", self._namespace_gained, _role(settings)
         )

@@ -2,10 +2,15 @@
 
 Times are of the operator's own monotonic clock: a Lease is alive for its duration after the operator saw it
 change, so no clock of a node is trusted. Every doubt counts against "synced".
+
+A list shows no Lease that vanished before it, though its worker may answer for as long as it would have
+lasted. So nothing is synced until that has passed. A watch shows everything, and in order: a Lease by which
+a worker says that it is past a write comes after each Lease that was there before that write.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -57,8 +62,15 @@ class _Worker:
 class Workers:
     """The workers of one release."""
 
-    def __init__(self) -> None:
+    def __init__(self, lease_s: float) -> None:
+        """`lease_s` is the duration of a Lease that was not seen; no worker's may be longer."""
+        self._lease_s = lease_s
+        self._all_known_from = math.inf
         self._workers: dict[str, _Worker] = {}
+
+    def all_known(self, now: float) -> bool:
+        """Whether no worker can be answering whose Lease vanished before the last complete list."""
+        return now >= self._all_known_from
 
     def replaced(self, leases: Iterable[WorkerLease], now: float) -> None:
         """Take in a complete list."""
@@ -67,6 +79,7 @@ class Workers:
             self.deleted(name, now)
         for lease in listed.values():
             self.put(lease, now)
+        self._all_known_from = now + self._lease_s
 
     def put(self, lease: WorkerLease, now: float) -> None:
         """Take in a Lease that was made or has changed."""
@@ -102,8 +115,10 @@ class Workers:
         return Counter(_health(worker, now) for worker in self._workers.values())
 
     def floor(self, namespace: str, now: float) -> int | None:
-        """Resource version up to which every worker has applied `namespace`; None while some have not."""
+        """Resource version up to which every worker has applied `namespace`; None while that is not known."""
         self.forget_expired(now)
+        if not self.all_known(now):
+            return None
         seen = [
             None if _health(worker, now) is WorkerHealth.SILENT else worker.lease.state.seen_in(namespace)
             for worker in self._workers.values()
@@ -157,13 +172,13 @@ class Workers:
             for worker in workers
             if version is None or not worker.lease.state.has_applied(ref[0], version)
         )
-        if late:
-            return Sync(
-                "False",
-                ConditionReason.WORKERS_PENDING,
-                f"revision {revision} is in effect on {total - len(late)}/{total} workers; "
-                f"waiting for {_named(late)}",
-            )
+        all_known = self.all_known(now)
+        if late or not all_known:
+            message = f"revision {revision} is in effect on {total - len(late)}/{total} workers"
+            message += f"; waiting for {_named(late)}" if late else ""
+            if not all_known:
+                message += f"; the workers were listed anew: one not seen may answer for {self._lease_s:g} s"
+            return Sync("False", ConditionReason.WORKERS_PENDING, message)
         return Sync("True", ConditionReason.WORKERS_SYNCED, f"{total}/{total} workers")
 
 

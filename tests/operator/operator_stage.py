@@ -130,7 +130,7 @@ class OperatorStage:
         return self.cluster.kubeconfig_for(home, f"{name}-operator")
 
     def start(self, *, ready: bool = True, **more: str) -> OperatorProcess:
-        """Start the operator and wait until it works."""
+        """Start the operator and wait until it works, and can prove that an edit is in effect."""
         number, port = next(_numbers), claim_port("operator", None)
         environment = {
             "PATH": os.environ["PATH"],
@@ -140,6 +140,7 @@ class OperatorStage:
             "KONSTRUCT_POD_NAMESPACE": self.home,
             "KONSTRUCT_WATCH_NAMESPACES": ",".join(self.watched),
             "KONSTRUCT_OPERATOR_LISTEN": f"127.0.0.1:{port}",
+            "KONSTRUCT_WORKER_LEASE_S": "2",
             **more,
         }
         process = ManagedProcess(
@@ -152,7 +153,7 @@ class OperatorStage:
         self.end.callback(process.stop)
         made = OperatorProcess(process, f"http://127.0.0.1:{port}")
         if ready:
-            process.wait_ready(lambda: "working:" in made.log(), 60)
+            process.wait_ready(lambda: "working:" in made.log() and "proving:" in made.log(), 60)
         return made
 
     # --- Agents ---

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from shared.kube.leases import Refusal
 from tests.operator.operator_stage import OperatorStage
 from tests.operator.operator_workers import FakeWorker
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
 
 pytest_plugins = ["tests.operator.operator_fixtures"]
@@ -73,6 +76,51 @@ def test_a_lease_that_vanished_counts_until_it_would_have_expired(operator_stage
     stage.apply()
     stage.until("ConfigSynced", "Unknown", "WorkerSilent")
     stage.until("ConfigSynced", "True", "WorkersSynced", within_s=30)
+
+
+def test_a_lease_that_vanished_before_the_operator_started(operator_stage: OperatorStage) -> None:
+    """Nobody can tell whether there was one: so nothing is proven until it could not matter any more."""
+    stage, lease_s = operator_stage, 5
+    alive = FakeWorker(stage)
+    alive.renew(seen=2**60)
+    began = time.monotonic()
+    operator = stage.start(ready=False, KONSTRUCT_WORKER_LEASE_S=str(lease_s))
+    stage.apply()
+    assert "listed anew" in stage.until("ConfigSynced", "False", "WorkersPending")
+    stage.until("Ready", "True", "Ready")
+    assert time.monotonic() >= began + lease_s
+    assert f"the Lease of worker {alive.name} lasts 60 s" in operator.log()
+    # From then on an edit is proven as soon as it is in effect.
+    began = time.monotonic()
+    stage.apply(systemPrompt="Now.")
+    stage.until("Ready", "True", "Ready")
+    assert time.monotonic() < began + lease_s - 1
+
+
+def test_a_worker_that_came_while_the_watch_of_leases_was_behind(operator_stage: OperatorStage) -> None:
+    """What shows that a worker is past the edit comes after whoever was there before the edit."""
+    stage = operator_stage
+    port = int(stage.cluster.url.rpartition(":")[2])
+    known, new = FakeWorker(stage), FakeWorker(stage)
+    known.renew(seen=1)
+    with TcpProxy(port) as proxy:
+        stage.kubeconfig.write_text(
+            stage.kubeconfig.read_text().replace(stage.cluster.url, f"https://127.0.0.1:{proxy.port}")
+        )
+        operator = stage.start()
+        stage.apply()
+        stage.until("ConfigSynced", "False", "WorkersPending")
+        proxy.freeze()
+        new.renew(seen=1)
+        known.renew()
+        assert operator.metric("konstruct_operator_workers") == 1
+        proxy.reset()
+        eventually(lambda: operator.metric("konstruct_operator_workers") == 2, what="both Leases")
+        stage.apply("eve")  # proof that the operator has looked since
+        stage.revision("eve")
+        assert stage.condition("ConfigSynced")["status"] == "False"
+        new.renew()
+        assert stage.until("ConfigSynced", "True", "WorkersSynced") == "2/2 workers"
 
 
 def test_no_workers(operator_stage: OperatorStage) -> None:

@@ -13,15 +13,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from shared.kube.names import lease_path
 from shared.models import KonstructMessage
 from shared.reply import MessageStatus
+from tests.operator.operator_stage import AdminApi, OperatorStage
 from tests.operator.worker_stage import LEASE_S, Stage, Worker
 from tests.support.tcp_proxy import Mode, TcpProxy
 from tests.support.waiting import eventually
 
-pytest_plugins = ["tests.operator.worker_fixtures"]
+pytest_plugins = ["tests.operator.worker_fixtures", "tests.operator.operator_fixtures"]
 
 EVERY_S = 0.05
 """Time between two messages."""
@@ -128,6 +130,51 @@ def test_a_worker_that_is_cut_off_hands_over_and_never_answers_from_the_past(sta
     assert [revision for at, revision, _ in answers if at >= proven and revision != edit.revision] == []
     # Nobody waited for the partition to heal: what the closed worker held went back at once.
     assert max(seconds for _, _, seconds in answers) < 2 * LEASE_S, answers
+
+
+def test_an_operator_that_never_saw_the_worker_proves_nothing_while_it_answers(
+    stage: Stage, agent_resource: None, helm: Path, tmp_path: Path
+) -> None:
+    """The operator is replaced, and meanwhile a worker is cut off and its Lease goes with its Pod."""
+    lease_s, api = 12, AdminApi(stage.cluster)
+    stage.end.callback(api.close)
+    operators = OperatorStage(
+        cluster=stage.cluster,
+        api=api,
+        helm=helm,
+        folder=tmp_path,
+        home=stage.release,
+        spaces=(stage.tenant,),
+        clusterwide=False,
+        end=stage.end,
+    ).prepare()
+    operators.relabel(stage.tenant, stage.tenant)
+    with TcpProxy(int(stage.cluster.url.rpartition(":")[2])) as proxy, contextlib.ExitStack() as sending:
+        first = operators.start()
+        there = stage.worker(lease_s=lease_s).ready()
+        cut = stage.worker(kubeconfig=stage.kubeconfig_through(proxy.port), lease_s=lease_s).ready()
+        operators.apply(systemPrompt="The past.")
+        operators.until("Ready", "True", "Ready")
+        old = operators.revision()
+        messages = sending.enter_context(load(stage))
+        both_answer(there, cut)
+
+        first.stop()
+        proxy.set(Mode.BLACKHOLE)
+        stage.api.delete(lease_path(stage.release, cut.pod))
+        operators.apply(systemPrompt="The present.")
+        operators.start(ready=False, KONSTRUCT_WORKER_LEASE_S=str(lease_s))
+        edit = operators.revision(other_than=old)
+        assert operators.until("ConfigSynced", "True", "WorkersSynced") == "1/1 workers"
+        proven = datetime.now(UTC)
+        so_far = len(messages.sent)
+        eventually(lambda: len(messages.sent) >= so_far + 20)
+
+    for message in messages.sent:
+        assert stage.cell.reply(message).status is MessageStatus.ANSWERED
+    answers = taken(stage)
+    assert {revision for _, revision, _ in answers} == {old, edit}
+    assert {revision for at, revision, _ in answers if at >= proven} == {edit}
 
 
 def test_a_worker_that_is_alone_catches_up_before_it_answers(stage: Stage) -> None:

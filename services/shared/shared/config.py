@@ -152,7 +152,7 @@ class Settings(BaseModel):
     """UID of the Pod, which owns the worker's Lease; none: nobody owns it."""
 
     worker_lease_s: Annotated[int, Field(ge=2, le=3600)] = 30
-    """Seconds without contact to the Kubernetes API after which a worker takes no new messages."""
+    """Seconds without the Kubernetes API after which a worker takes no messages; no less for the operator."""
 
     # --- operator ---
     operator_role: str | None = None
