@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -11,10 +12,12 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg import sql
 from sqlalchemy import create_engine
 
 from konstruct_cli.stack.postgres import Postgres
-from shared.db import driver_url
+from shared.config import Settings
+from shared.db import driver_url, make_engine, make_system_engine
 from shared.migrate import Login, alembic_config, ensure_logins, migrate, migrations_dir
 from shared.tables import metadata
 from tests.support.database import OWNER, SERVICE, SYSTEM, Database
@@ -120,6 +123,66 @@ def test_a_database_that_is_away_is_one_clear_line() -> None:
     assert "connection" in done.stderr
     assert "Traceback" not in done.stderr
     assert "canary-secret" not in done.stderr
+
+
+HOSTILE = [
+    "two words ",
+    "100% %41 %zz",
+    "p@ss:w/rd?#[x]&=+",
+    """quo'te" \\ back ` $tag$ {0} ; --""",
+    "пароль ñ €",
+]
+"""Passwords that some part on the way could take for more than a password."""
+
+
+@pytest.mark.parametrize("password", HOSTILE)
+def test_passwords_may_hold_anything(database: Database, postgres_server: Postgres, password: str) -> None:
+    logins = [Login(login.user, f"{login.user}: {password}") for login in (OWNER, SERVICE, SYSTEM)]
+    owner, service, system = (postgres_server.url(database.name, *login) for login in logins)
+    renew = sql.SQL("alter role {} password {}").format(sql.Identifier(OWNER.user), sql.Literal(logins[0][1]))
+    logged = postgres_server.log.stat().st_size
+    try:
+        with psycopg.connect(database.superuser_url, autocommit=True) as connection:
+            connection.execute(renew)
+            # One login is renewed, the other is made.
+            connection.execute(f"drop role {SYSTEM.user}")
+            connection.execute(f"alter role {OWNER.user} set log_statement = 'all'")
+        done = run(
+            KONSTRUCT_MIGRATION_DATABASE_URL=owner,
+            KONSTRUCT_DATABASE_URL=service,
+            KONSTRUCT_SYSTEM_DATABASE_URL=system,
+        )
+        assert (done.returncode, "up to date" in done.stderr) == (0, True), done.stderr
+        assert run("--check", KONSTRUCT_DATABASE_URL=service).returncode == 0
+        settings = Settings.model_validate({"database_url": service, "system_database_url": system})
+        for engine in (make_engine(settings), make_system_engine(settings)):
+            engine.raw_connection().close()
+            engine.dispose()
+        wrong = run("--check", KONSTRUCT_DATABASE_URL=service.replace("konstruct_app%3A", "wrong"))
+        assert wrong.returncode == 1
+        log = postgres_server.log.read_bytes()[logged:].decode()
+        assert "SCRAM-SHA-256" in log  # it does tell of the statements
+        written = done.stderr + wrong.stderr + log
+        assert password.strip() not in written
+        assert quote(password) not in written
+    finally:
+        with psycopg.connect(database.superuser_url, autocommit=True) as connection:
+            connection.execute(f"alter role {OWNER.user} password '{OWNER.password}'")
+            connection.execute(f"alter role {OWNER.user} reset all")
+        ensure_logins(database.owner_url, service=SERVICE, system=SYSTEM)
+
+
+@pytest.mark.parametrize("password", ["top@canary", "top@can:ary", "top@can/ary", "t/o:p@canary?x"])
+def test_a_password_that_is_not_encoded_is_not_repeated(password: str) -> None:
+    urls = {
+        f"KONSTRUCT_{name}DATABASE_URL": f"postgresql://user:{password}@127.0.0.1:1/x"
+        for name in ("MIGRATION_", "", "SYSTEM_")
+    }
+    for done in (run(**urls), run("--check", **urls)):
+        assert done.returncode == 2, done.stderr
+        assert "%40" in done.stderr
+        assert "can" not in done.stderr.replace("can be", "")
+        assert "Traceback" not in done.stderr
 
 
 def test_a_service_sees_whether_the_database_is_up_to_date(database: Database) -> None:

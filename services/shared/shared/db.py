@@ -90,9 +90,12 @@ def driver_url(url: str) -> sqlalchemy.URL:
     Raises:
         ValueError: it is no PostgreSQL URL; the message does not repeat it.
     """
+    if url.count("@") > 1:
+        # Some of the password would be taken for host or port, and repeated by whoever cannot find that.
+        raise ValueError("only one '@' can be in it; within a password write %40 (and %25 for %, %2F for /)")
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter repeats what it takes for a port
         parsed = None
     if parsed is None or parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise ValueError("write it as postgresql://user:password@host:5432/database")

@@ -9,16 +9,17 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from psycopg import sql
-from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from shared.config import PREFIX, ConfigurationError, Settings, load_settings
@@ -45,7 +46,7 @@ class Login(NamedTuple):
         Raises:
             ValueError: the URL names no user or no password.
         """
-        parsed = make_url(url)
+        parsed = driver_url(url)
         if not parsed.username or not parsed.password:
             raise ValueError("the URL must name a user and a password")
         return cls(parsed.username, str(parsed.password))
@@ -80,14 +81,11 @@ def is_up_to_date(service_url: str) -> bool:
     """
     scripts = ScriptDirectory(str(migrations_dir()))
     known = {script.revision for script in scripts.walk_revisions()}
-    made = create_engine(driver_url(service_url), connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
     try:
-        with made.connect() as connection:
+        with _connections(service_url) as made, made.connect() as connection:
             found = connection.execute(text("select version_num from alembic_version")).scalar()
     except (OperationalError, ProgrammingError):
         return False
-    finally:
-        made.dispose()
     return found == scripts.get_current_head() or (found is not None and found not in known)
 
 
@@ -100,14 +98,14 @@ def ensure_logins(owner_url: str, *, service: Login, system: Login) -> None:
     Raises:
         ValueError: a login is the owner itself, or both are the same.
     """
-    owner = make_url(owner_url).username
+    owner = driver_url(owner_url).username
     if service.user == system.user or owner in (service.user, system.user):
         raise ValueError(
             "the service, the system and the migration URL must name three different users: "
             "one user for all would not be held back by row level security"
         )
-    url = driver_url(owner_url).set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(url, connect_timeout=CONNECT_TIMEOUT_S) as connection:
+    with _connections(owner_url) as made, made.begin() as transaction:
+        connection = cast("psycopg.Connection[tuple[object, ...]]", transaction.connection.driver_connection)
         # Roles belong to the whole server: two installations must not make one at the same time.
         connection.execute("select pg_advisory_xact_lock(hashtextextended('konstruct.roles', 0))")
         for login, group in ((service, SERVICE_ROLE), (system, SYSTEM_ROLE)):
@@ -196,8 +194,7 @@ def _say(line: str, code: int) -> int:
 def _wait_for_database(owner_url: str, wait_s: float) -> None:
     """Connect once, so that a database that is not there is one clear error; for `wait_s` seconds, again."""
     deadline = time.monotonic() + wait_s
-    made = create_engine(driver_url(owner_url), connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
-    try:
+    with _connections(owner_url) as made:
         while True:
             try:
                 made.connect().close()
@@ -207,5 +204,13 @@ def _wait_for_database(owner_url: str, wait_s: float) -> None:
             else:
                 return
             time.sleep(POLL_S)
+
+
+@contextmanager
+def _connections(url: str) -> Iterator[Engine]:
+    """Make an engine for a few connections; it hands the parts of `url` on, never a text to be read again."""
+    made = create_engine(driver_url(url), connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
+    try:
+        yield made
     finally:
         made.dispose()
