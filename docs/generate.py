@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from konstruct_operator.crd import custom_resource_definition
+from orchestrator.evidence import Evidence
 from shared.config import PREFIX, Settings
 from shared.models import KonstructMessage
 
@@ -33,6 +34,12 @@ def settings_table() -> str:
 def message_schema() -> str:
     """Build the JSON Schema of the task's payload, for senders in other languages."""
     schema = KonstructMessage.model_json_schema()
+    return json.dumps(schema, indent=2, sort_keys=True) + "\n"
+
+
+def evidence_schema() -> str:
+    """Build the JSON Schema of what ``konstruct explain --json`` writes."""
+    schema = Evidence.model_json_schema(mode="serialization")
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"
 
 
@@ -63,5 +70,6 @@ if __name__ == "__main__":
     page = DOCS / "configuration.md"
     page.write_text(with_table(page.read_text()))
     (DOCS / "schemas" / "konstruct-message.json").write_text(message_schema())
+    (DOCS / "schemas" / "konstruct-evidence.json").write_text(evidence_schema())
     AGENT_DEFINITION.parent.mkdir(parents=True, exist_ok=True)
     AGENT_DEFINITION.write_text(agent_definition())

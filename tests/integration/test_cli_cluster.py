@@ -93,3 +93,19 @@ def test_status_is_the_pods(release: Release) -> None:
     people = release.konstruct("status")
     assert people.code == 0
     assert "PostgreSQL" in people.out
+
+
+def test_a_message_is_explained_in_the_pod(release: Release) -> None:
+    release.model.script.append(answer("Grind finer."))
+    assert release.konstruct("send", *TO_ADA, "--message-id", "m-2", "My coffee is sour").code == 0
+    result = release.konstruct("explain", "--tenant", "acme", "--json", "m-2")
+    told = json.loads(result.out)
+    assert (result.code, told["proof"]["verdict"], told["reply"]) == (0, "proved", None)
+    assert [call["outcome"] for call in told["attempts"]] == ["ok"]
+    people = release.konstruct("explain", "--tenant", "acme", "--text", "m-2")
+    assert people.code == 0
+    assert "--- reply ---\nGrind finer.\n" in people.out
+    assert told["documents"]["identity_json"] in people.out
+    unknown = release.konstruct("explain", "--tenant", "globex", "m-2")
+    assert (unknown.code, unknown.out) == (2, "")
+    assert unknown.err.startswith("konstruct: tenant globex has no message m-2")

@@ -78,7 +78,13 @@ def test_every_command_is_documented_and_has_help(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("send", "hi", "-t", "acme", "-a", "ada"), ("chat", "-t", "acme", "-a", "ada"), ("status",)]
+    "arguments",
+    [
+        ("send", "hi", "-t", "acme", "-a", "ada"),
+        ("chat", "-t", "acme", "-a", "ada"),
+        ("explain", "-t", "acme", "m-1"),
+        ("status",),
+    ],
 )
 def test_without_a_stack_the_code_is_3_and_the_message_says_what_to_do(arguments: tuple[str, ...]) -> None:
     code, out, err = konstruct(*arguments)
@@ -105,6 +111,16 @@ def test_a_usage_error_has_code_2() -> None:
     assert konstruct("send", "hi")[0] == 2
     assert konstruct("no-such-command")[0] == 2
     assert konstruct("up", "--redis-port", "70000")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("tenant", "message_id", "complaint"),
+    [("Acme", "m-1", "tenant: "), ("acme", "no spaces", "message_id: ")],
+)
+def test_what_names_no_message_is_code_2(tenant: str, message_id: str, complaint: str) -> None:
+    code, out, err = konstruct("explain", "--tenant", tenant, message_id)
+    assert (code, out) == (2, "")
+    assert f"this names no message: {complaint}" in err
 
 
 def test_an_unknown_setting_has_code_2_and_is_named(tmp_path: Path) -> None:

@@ -92,6 +92,11 @@ def test_the_schema_of_the_payload_is_the_committed_one() -> None:
     assert committed == generate.message_schema(), "run `python docs/generate.py`"
 
 
+def test_the_schema_of_the_evidence_is_the_committed_one() -> None:
+    committed = (generate.DOCS / "schemas" / "konstruct-evidence.json").read_text()
+    assert committed == generate.evidence_schema(), "run `python docs/generate.py`"
+
+
 @pytest.mark.parametrize("address", ["8004", "host:", "host:x", "host:99999", ""])
 def test_a_bad_address_is_refused(address: str) -> None:
     with pytest.raises(ConfigurationError, match="write host:port"):

@@ -1,10 +1,11 @@
-"""Talking to a running stack as a sender: which one, submitting, waiting for the reply."""
+"""Talking to a running stack as a sender: which one, submitting, waiting for the reply, explaining it."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from konstruct_cli.errors import NoReplyError, NotRunningError, UsageError
 from konstruct_cli.stack.state import DEFAULT_STATE_DIR, StackInfo, StateDir
 from orchestrator.errors import MessageConflictError, SubmitError
+from orchestrator.evidence import Evidence
 from orchestrator.messages import find_reply
+from orchestrator.recall import recall
 from orchestrator.sending import submit
 from shared.config import Settings, load_settings
 from shared.db import make_engine
@@ -60,29 +63,51 @@ class Connection:
         """
         deadline = time.monotonic() + timeout_s
         try:
-            submit(message, on=self.engine)
-            while True:
-                reply = find_reply(message.tenant_id, message.message_id, on=self.engine)
-                if reply is not None:
-                    return reply
-                if time.monotonic() > deadline:
-                    break
-                check()
-                time.sleep(POLL_S)
+            with self._database():
+                submit(message, on=self.engine)
+                while True:
+                    reply = find_reply(message.tenant_id, message.message_id, on=self.engine)
+                    if reply is not None:
+                        return reply
+                    if time.monotonic() > deadline:
+                        break
+                    check()
+                    time.sleep(POLL_S)
         except MessageConflictError as error:
             raise UsageError(str(error)) from None
         except SubmitError as error:
             raise NotRunningError(f"{error} ({self.source})") from None
-        except SQLAlchemyError as error:
-            raise NotRunningError(
-                f"PostgreSQL of {self.source} does not answer ({type(error).__name__}); "
-                "`konstruct status` shows what is up"
-            ) from None
         raise NoReplyError(
             f"no reply within {timeout_s:g} s. Message {message.message_id} of thread {message.thread_id} is "
             "recorded: send it again with the same text, --thread and --message-id to wait for its reply; "
             "`konstruct status` shows whether a worker is up"
         )
+
+    def explain(self, tenant: str, message_id: str, *, texts: bool) -> Evidence:
+        """Read the evidence of a message, with what was said in it only if `texts`.
+
+        Raises:
+            UsageError: the tenant has no such message; nothing tells whether another has.
+            NotRunningError: PostgreSQL cannot be reached.
+        """
+        with self._database():
+            found = recall(tenant, message_id, texts=texts, on=self.engine)
+        if found is None:
+            raise UsageError(
+                f"tenant {tenant} has no message {message_id}; `konstruct send` and `konstruct chat --json` "
+                "tell the ids of their messages"
+            )
+        return found
+
+    @contextmanager
+    def _database(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise NotRunningError(
+                f"PostgreSQL of {self.source} does not answer ({type(error).__name__}); "
+                "`konstruct status` shows what is up"
+            ) from None
 
     def close(self) -> None:
         """Close the database's connections."""

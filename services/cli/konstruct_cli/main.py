@@ -160,6 +160,26 @@ def chat(
 
 
 @app.command()
+@in_cluster()
+def explain(
+    message_id: Annotated[str, typer.Argument(help="Id of the message.")],
+    tenant: Annotated[str, typer.Option("--tenant", "-t", help="Tenant that the message belongs to.")],
+    text: Annotated[bool, typer.Option("--text", help="Also what was written and what was replied.")] = False,
+    state_dir: _StateDir = None,
+    as_json: _Json = False,
+    cluster: Cluster | None = None,
+) -> None:
+    """Show who answered a message, from which documents and prompt, and whether the records prove it."""
+    from konstruct_cli.commands import explain as command
+
+    raise typer.Exit(
+        command.run(
+            message_id, tenant=tenant, texts=text, state_dir=state_dir, cluster=cluster, as_json=as_json
+        )
+    )
+
+
+@app.command()
 @in_cluster(release=False)
 def render(
     file: Annotated[

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.evidence import Evidence
 from shared.reply import Reply
 
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)}
@@ -84,18 +85,19 @@ def summary(reply: Reply) -> Text:
     return Text(printable("  " + ", ".join(part for part in parts if part)), style="dim")
 
 
+def asked_for(told: Reply | Evidence) -> str:
+    """Say which group was asked for, and why it did not answer, if it did not."""
+    why = "" if told.fallback_reason is None else f", which could not answer: {told.fallback_reason}"
+    return f"{told.requested_group}{why}" + ("; degraded" if told.degraded else "")
+
+
 def envelope_lines(reply: Reply) -> list[tuple[str, str]]:
     """Put a reply's envelope in words, as names and values."""
     lines = [("status", reply.status.value + (f" ({reply.reason.value})" if reply.reason else ""))]
     if reply.model is not None:
         lines.append(("answered by", f"{reply.model} (group {reply.served_group})"))
     if reply.requested_group is not None:
-        asked = reply.requested_group
-        if reply.degraded:
-            asked += f", which could not answer: {reply.fallback_reason}; degraded"
-        elif reply.fallback_reason is not None:
-            asked += f", which could not answer: {reply.fallback_reason}"
-        lines.append(("asked for", asked))
+        lines.append(("asked for", asked_for(reply)))
     if reply.revision is not None:
         lines.append(("revision", reply.revision))
     if reply.prompt_sha256 is not None:

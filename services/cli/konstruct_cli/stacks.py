@@ -1,4 +1,4 @@
-"""The stack that ``send`` and ``chat`` talk to: one that this machine reaches, or one in a cluster.
+"""The stack that commands talk to: one that this machine reaches, or one in a cluster.
 
 What speaks to either is loaded when it is used: a laptop needs no database driver to talk to a cluster.
 """
@@ -10,15 +10,23 @@ from pathlib import Path
 from typing import Protocol
 
 from konstruct_cli.cluster.target import Cluster
+from orchestrator.evidence import Evidence
 from shared.models import KonstructMessage
 from shared.reply import Reply
 
 
 class Stack(Protocol):
-    """Something that messages can be sent to."""
+    """Something that messages can be sent to, and that remembers them."""
 
     def ask(self, message: KonstructMessage, timeout_s: float) -> Reply:
         """Submit `message` and wait for its reply.
+
+        Raises:
+            CliError: there is none; the class tells why.
+        """
+
+    def explain(self, tenant: str, message_id: str, *, texts: bool) -> Evidence:
+        """Read the evidence of a message, with what was said in it only if `texts`.
 
         Raises:
             CliError: there is none; the class tells why.

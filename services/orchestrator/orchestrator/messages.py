@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from orchestrator.errors import MessageConflictError
-from shared.contract import ChatMessage, CompletionResponse, FallbackReason, Usage
+from shared.contract import ChatMessage, CompletionResponse, FallbackReason, Problem, Usage
 from shared.db import get_session
 from shared.models import KonstructMessage
 from shared.reply import MessageStatus, Reason, Reply
@@ -219,24 +219,25 @@ _RELEASE = text(f"update messages set owner = null, lease_expires_at = null {_ST
 def record_reply(
     reply: Reply,
     held: Claim,
-    envelope: CompletionResponse | None,
+    account: CompletionResponse | Problem | None,
     *,
     trace_id: str | None = None,
     on: Engine | None = None,
 ) -> bool:
-    """Record how a message ended, if `held` is still the newest claim on it.
+    """Record how a message ended, and the pool's account of it, if `held` is still the newest claim.
 
     `trace_id` names the trace that was kept of it, if one was (32 hexadecimal digits). Returns False when
     the claim is not the newest: another worker has taken over, and its reply counts.
     """
     usage = reply.usage
+    envelope = account if isinstance(account, CompletionResponse) else None
     values = {
         **reply.model_dump(exclude={"usage", "thread_id", "agent"}),
         "prompt_tokens": usage.prompt_tokens if usage else None,
         "completion_tokens": usage.completion_tokens if usage else None,
         "cost_usd": envelope.cost_usd if envelope else None,
         "pool_latency_ms": envelope.latency_ms if envelope else None,
-        "pool_attempts": [a.model_dump(mode="json") for a in envelope.attempts] if envelope else None,
+        "pool_attempts": [a.model_dump(mode="json") for a in account.attempts] if account else None,
         "trace_id": trace_id,
         "owner": held.owner,
         "attempt": held.attempt,

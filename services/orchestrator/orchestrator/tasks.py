@@ -173,7 +173,7 @@ def _record(
     try:
         if agent is not None and reply.revision is not None:
             worker.revisions.record(agent)
-        recorded = messages.record_reply(reply, held, result.envelope, on=worker.engine)
+        recorded = messages.record_reply(reply, held, result.envelope or result.problem, on=worker.engine)
     except SQLAlchemyError as error:
         log.warning("the reply to %s cannot be recorded: %s", held.message_id, type(error).__name__)
         if not is_worth_a_retry(error) and result.envelope is not None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from konstruct_cli.cluster.access import connected
 from konstruct_cli.cluster.exec import CannotStartError, Outcome, execute
 from konstruct_cli.cluster.pods import WorkerPod, ready_worker
 from konstruct_cli.cluster.target import Cluster
 from konstruct_cli.errors import CliError, ExitCode, NoReplyError
+from orchestrator.evidence import Evidence
 from shared.kube.client import KubeClient
 from shared.kube.errors import ForbiddenError, NotFoundError, UnreachableError
 from shared.models import KonstructMessage
@@ -29,6 +31,10 @@ PAUSE_S = 1.0
 
 START_S = 30.0
 """Seconds that finding a Pod and starting a command in it may take, beyond what the command itself may."""
+
+
+Told = TypeVar("Told", bound=BaseModel)
+"""What a command tells in JSON."""
 
 
 class RemoteError(CliError):
@@ -57,12 +63,17 @@ class RemoteStack:
             *(f"--message-id={message.message_id}", f"--sender={message.sender}", "-"),
         ]
         _, outcome = self.run(argv, message.text.encode(), timeout_s)
-        if outcome.code not in (ExitCode.OK, ExitCode.NOT_ANSWERED):
-            raise RemoteError(outcome)
-        try:
-            return Reply.model_validate_json(outcome.out)
-        except ValidationError:
-            raise RemoteError(outcome) from None
+        return _read(outcome, Reply, ExitCode.NOT_ANSWERED)
+
+    def explain(self, tenant: str, message_id: str, *, texts: bool) -> Evidence:
+        """Read the evidence of a message in a worker's Pod.
+
+        Raises:
+            CliError: there is none; codes and messages are those of a local stack.
+        """
+        argv = ["konstruct", "explain", "--json", f"--tenant={tenant}", *(["--text"] if texts else [])]
+        _, outcome = self.run([*argv, message_id])
+        return _read(outcome, Evidence, ExitCode.FAILED)
 
     def close(self) -> None:
         """Do nothing: no connection is kept between messages, for a Pod may go at any time."""
@@ -106,3 +117,17 @@ class RemoteStack:
             ) from None
         except CannotStartError as error:
             raise CliError(f"`konstruct` cannot be run in a worker's pod. {error}") from None
+
+
+def _read(outcome: Outcome, kind: type[Told], unhappy: ExitCode) -> Told:
+    """Read the JSON of a command that ended well, or with the code by which it tells its unhappy result.
+
+    Raises:
+        RemoteError: it told no result.
+    """
+    if outcome.code not in (ExitCode.OK, unhappy):
+        raise RemoteError(outcome)
+    try:
+        return kind.model_validate_json(outcome.out)
+    except ValidationError:
+        raise RemoteError(outcome) from None
