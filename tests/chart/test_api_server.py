@@ -25,7 +25,14 @@ STAND_INS = {
         "v1alpha1",
         {"ScaledObject": "scaledobjects", "TriggerAuthentication": "triggerauthentications"},
     ),
-    "monitoring.coreos.com": ("v1", {"ServiceMonitor": "servicemonitors", "PodMonitor": "podmonitors"}),
+    "monitoring.coreos.com": (
+        "v1",
+        {
+            "ServiceMonitor": "servicemonitors",
+            "PodMonitor": "podmonitors",
+            "PrometheusRule": "prometheusrules",
+        },
+    ),
 }
 """Kinds of other projects: known to the API server by name only, so their specs are not judged here."""
 

@@ -57,7 +57,7 @@ def test_the_life_of_two_releases(helm: Path, cluster: ControlPlane) -> None:
     assert [job["metadata"]["name"] for job in jobs if "deletionTimestamp" not in job["metadata"]] == [
         "konstruct-migration-2"
     ]
-    assert cluster.get("deployment", "konstruct-worker", "--namespace=one")["spec"]["replicas"] == 3
+    assert cluster.get("deployment", "konstruct-orchestrator", "--namespace=one")["spec"]["replicas"] == 3
 
     # The CRD belongs to the first release.
     second = run(helm, cluster, *install, "--namespace", "two")

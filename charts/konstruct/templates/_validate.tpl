@@ -37,5 +37,14 @@
 {{- if and .worker.terminationGracePeriodSeconds (lt (int .worker.terminationGracePeriodSeconds) (int (include "konstruct.workerGrace" $))) -}}
 {{- fail (printf "worker.terminationGracePeriodSeconds would cut messages off: 0, or at least %s." (include "konstruct.workerGrace" $)) -}}
 {{- end -}}
+{{- if .monitoring.rules.enabled -}}
+{{- range $objective := include "konstruct.objectives" $ | fromJsonArray -}}
+{{- range $pace, $burn := $.Values.monitoring.rules.burnRates -}}
+{{- if ge (mulf $burn.factor (subf 1.0 $objective.share)) 1.0 -}}
+{{- fail (printf "%s could never fire at the %s pace: %v times what the objective allows is everything or more. Set a higher objective or a lower monitoring.rules.burnRates.%s.factor." $objective.alert $pace $burn.factor $pace) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
