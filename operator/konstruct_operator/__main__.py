@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import signal
 import sys
+from collections.abc import Coroutine
+from typing import Any
 
 import kopf
 
@@ -50,23 +53,39 @@ async def operate(settings: Settings) -> int:
         ConfigurationError: the settings cannot be used.
         ServedError: another operator serves what this one should.
     """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):  # kopf takes over when it starts
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     runtime = Runtime(settings)
     http = await serve(settings.operator_listen, runtime.metrics, runtime.problem)
     try:
-        await runtime.prepare()
+        if not await _done_before(stop, runtime.prepare()):
+            return 0
         gc.freeze()  # what imports have left is never garbage
-        return await _work(settings, runtime)
+        return await _work(settings, runtime, stop)
     finally:
         await runtime.close()
         await http.cleanup()
 
 
-async def _work(settings: Settings, runtime: Runtime) -> int:
+async def _done_before(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do `work`, or as much of it as can be done before `stop` is set; returns whether it is all done."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not working.done():
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        return False
+    await working
+    return True
+
+
+async def _work(settings: Settings, runtime: Runtime, stop: asyncio.Event) -> int:
     registry = kopf.OperatorRegistry()
     register(registry, runtime, namespaces=not runtime.namespaces)
     register_login(registry, settings.kubeconfig)
     own = [asyncio.create_task(work, name=name) for name, work in runtime.tasks().items()]
-    stop = asyncio.Event()
     failed: list[str] = []
 
     async def end() -> None:

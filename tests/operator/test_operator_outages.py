@@ -5,18 +5,62 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 
 import pytest
 
-from shared.kube.names import agent_path
-from tests.operator.operator_stage import AdminApi, OperatorStage, install_crd
+from shared.kube.names import OPERATOR_LEASE, agent_path, lease_path
+from tests.operator.operator_stage import AdminApi, OperatorProcess, OperatorStage, install_crd
 from tests.operator.operator_workers import FakeWorker
 from tests.support.control_plane import ControlPlane
+from tests.support.tcp_proxy import Mode, TcpProxy
 from tests.support.waiting import eventually
 
 pytest_plugins = ["tests.operator.operator_fixtures"]
 
 CROWD = 200
+
+AT_ONCE_S = 6.0
+"""Longest end of a process, on a busy machine, with the three seconds that giving up its claims may take."""
+
+
+def end_s(operator: OperatorProcess) -> float:
+    """Tell an operator to stop, and return the seconds that it took."""
+    began = time.monotonic()
+    os.kill(operator.process.pid, signal.SIGTERM)
+    eventually(lambda: operator.process.exit_code() is not None, within_s=60, what="its end")
+    assert operator.process.exit_code() == 0, operator.log()
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("away", [Mode.REFUSE, Mode.BLACKHOLE], ids=["refused", "unanswered"])
+def test_it_ends_at_once_while_the_api_server_is_away(operator_stage: OperatorStage, away: Mode) -> None:
+    stage = operator_stage
+    with TcpProxy(int(stage.cluster.url.rpartition(":")[2])) as proxy:
+        through = stage.kubeconfig.with_suffix(".proxy")
+        direct = stage.kubeconfig.read_text()
+        through.write_text(direct.replace(stage.cluster.url, f"https://127.0.0.1:{proxy.port}"))
+        proxy.set(away)
+        early = stage.start(ready=False, KONSTRUCT_KUBECONFIG=str(through))
+        eventually(early.healthy, what="a start without the API server")
+        if away is Mode.REFUSE:
+            eventually(lambda: "cannot start yet" in early.log(), what="a first try")
+        assert end_s(early) < AT_ONCE_S
+
+        proxy.set(Mode.PASS)
+        operator = stage.start(KONSTRUCT_KUBECONFIG=str(through))
+        stage.apply()
+        stage.revision()
+        proxy.set(away)
+        if away is Mode.REFUSE:
+            proxy.reset()
+            eventually(lambda: "leases: " in operator.log(), what="the outage being noticed")
+        assert end_s(operator) < AT_ONCE_S
+
+    # What it could not give up hinders nobody of the same release.
+    again = stage.start()
+    assert end_s(again) < AT_ONCE_S
+    assert stage.api.find(lease_path(stage.space, OPERATOR_LEASE)) is None
 
 
 def test_two_hundred_agents_at_once_and_a_restart_that_writes_nothing(operator_stage: OperatorStage) -> None:
