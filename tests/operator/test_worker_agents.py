@@ -169,3 +169,31 @@ def test_messages_to_an_agent_that_cannot_be_loaded_yet_wait(stage: Stage) -> No
     stage.operator.write_documents(stage.tenant, "ada", rendered)
     assert stage.cell.reply(message).revision == rendered.revision
     assert stage.ask("nobody").reason is Reason.AGENT_UNKNOWN
+
+
+def test_messages_to_a_suspended_agent_fail_also_when_it_cannot_be_loaded(stage: Stage) -> None:
+    rendered = render(AgentSpec.model_validate({"displayName": "Ada", "systemPrompt": "Late."}))
+    stage.operator.write_spec(stage.tenant, "ada", systemPrompt="Late.", suspended=True)
+    stage.operator.activate(stage.tenant, "ada", rendered.revision, tenant=stage.tenant)
+    worker = stage.worker().ready()
+    reply = stage.ask()
+    assert (reply.status, reply.reason) == (MessageStatus.FAILED, Reason.AGENT_SUSPENDED)
+    assert worker_status(app, limit=1)[0].problems[0].message.endswith("; it is suspended")
+
+    # Switched on, and still not to be loaded: then it is worth waiting for.
+    stage.operator.write_spec(stage.tenant, "ada", systemPrompt="Late.", suspended=False)
+    worker.sees(stage.tenant, Written(rendered.revision, _version(stage)))
+    message = stage.cell.message("hello", tenant_id=stage.tenant)
+    stage.cell.submit(message)
+    eventually(lambda: worker.metric("konstruct_deliveries_put_back_total") >= 1)
+    stage.operator.write_spec(stage.tenant, "ada", systemPrompt="Late.", suspended=True)
+    assert stage.cell.reply(message).reason is Reason.AGENT_SUSPENDED
+
+    stage.operator.write_documents(stage.tenant, "ada", rendered)
+    stage.operator.write_spec(stage.tenant, "ada", systemPrompt="Late.", suspended=False)
+    eventually(lambda: stage.ask().revision == rendered.revision)
+
+
+def _version(stage: Stage) -> int:
+    found = stage.api.find(agent_path(stage.tenant, "ada"))
+    return int(found["metadata"]["resourceVersion"]) if found else 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.agents.catalog import AgentCatalog, ServedAgent
+from orchestrator.agents.catalog import AgentCatalog, Missing, ServedAgent
 from orchestrator.cluster.claims import Claim, Claims
 from shared.kube.objects import StoredAgent
 from shared.models import AgentSpec
@@ -84,25 +84,19 @@ def served() -> ServedAgent:
     return ServedAgent.of(KEY, render(AgentSpec.model_validate({"displayName": "Ada"})))
 
 
-def test_the_catalog_tells_unknown_from_not_there_yet() -> None:
+def test_the_catalog_tells_why_an_agent_is_not_in_effect() -> None:
     catalog = AgentCatalog()
-    assert catalog.may_come(*KEY)
+    assert catalog.look_up(*KEY) is Missing.NOT_YET
     catalog.complete = True
-    assert not catalog.may_come(*KEY)
-    catalog.remove(KEY, expected=True)
-    assert catalog.may_come(*KEY)
-    catalog.put(KEY, served())
-    assert not catalog.may_come(*KEY)
+    assert catalog.look_up(*KEY) is Missing.UNKNOWN
+    for why in (Missing.NOT_YET, Missing.SUSPENDED):
+        catalog.remove(KEY, why)
+        assert catalog.look_up(*KEY) is why
+        assert (catalog.find(*KEY), len(catalog), dict(catalog.agents)) == (None, 0, {})
+    agent = served()
+    catalog.put(KEY, agent)
+    assert (catalog.look_up(*KEY), catalog.find(*KEY), len(catalog)) == (agent, agent, 1)
     copy = catalog.agents
     catalog.remove(KEY)
-    assert catalog.find(*KEY) is None
-    assert not catalog.may_come(*KEY)
+    assert catalog.look_up(*KEY) is Missing.UNKNOWN
     assert KEY in copy
-    assert len(catalog) == 0
-
-
-def test_a_swap_completes_the_catalog() -> None:
-    catalog = AgentCatalog()
-    catalog.swap({KEY: served()})
-    assert catalog.complete
-    assert len(catalog) == 1

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator import messages
 from orchestrator.agents.builder import build_request
-from orchestrator.agents.catalog import ServedAgent
+from orchestrator.agents.catalog import Missing, ServedAgent
 from orchestrator.agents.runner import GRACE_S, RunResult
 from orchestrator.broker import AWAY
 from orchestrator.errors import HandBackError, MessageConflictError, PutBackError
@@ -95,18 +95,22 @@ async def _process_message(payload: Any, worker: Runtime) -> Reply:
     return reply
 
 
-def _agent(message: KonstructMessage, worker: Runtime) -> ServedAgent | None:
-    """Find the message's agent, as it is in effect now.
+def _agent(message: KonstructMessage, worker: Runtime) -> ServedAgent | Reason:
+    """Find the message's agent, as it is in effect now, or why the message fails.
 
     Raises:
         PutBackError: this worker cannot tell now; another one, or it later, can.
     """
-    agent = worker.catalog.find(message.tenant_id, message.agent)
+    agent = worker.catalog.look_up(message.tenant_id, message.agent)
     # Asked after the look: what was found while the answer is yes is what the proof says of this worker.
     if not worker.source.accepting():
         raise PutBackError("this worker's agents may be out of date")
-    if agent is None and worker.catalog.may_come(message.tenant_id, message.agent):
+    if agent is Missing.NOT_YET:
         raise PutBackError("the agent is not in effect here yet")
+    if agent is Missing.UNKNOWN:
+        return Reason.AGENT_UNKNOWN
+    if agent is Missing.SUSPENDED or agent.suspended:
+        return Reason.AGENT_SUSPENDED
     return agent
 
 
@@ -133,16 +137,14 @@ def _claim(message: KonstructMessage, worker: Runtime) -> Claim | Reply:
 
 
 async def _answer(
-    message: KonstructMessage, held: Claim, agent: ServedAgent | None, worker: Runtime
+    message: KonstructMessage, held: Claim, agent: ServedAgent | Reason, worker: Runtime
 ) -> RunResult:
     """Ask the model, within the message's deadline. Every failure is a result."""
     settings = worker.settings
     if held.deaths >= settings.max_deaths:
         return apologise(Reason.WORKER_LOST)
-    if agent is None:
-        return apologise(Reason.AGENT_UNKNOWN)
-    if agent.suspended:
-        return apologise(Reason.AGENT_SUSPENDED)
+    if isinstance(agent, Reason):
+        return apologise(agent)
     try:
         request = build_request(
             agent,
@@ -162,17 +164,18 @@ async def _answer(
 
 
 def _record(
-    message: KonstructMessage, held: Claim, agent: ServedAgent | None, result: RunResult, worker: Runtime
+    message: KonstructMessage, held: Claim, agent: ServedAgent | Reason, result: RunResult, worker: Runtime
 ) -> Reply:
     """Record the reply, and the revision that it spoke from, and return it.
 
     Raises:
         PutBackError: another worker took the message over, or PostgreSQL is away.
     """
-    reply = reply_from(message, agent, result)
+    asked = agent if isinstance(agent, ServedAgent) else None
+    reply = reply_from(message, asked, result)
     try:
-        if agent is not None and reply.revision is not None:
-            worker.revisions.record(agent)
+        if asked is not None and reply.revision is not None:
+            worker.revisions.record(asked)
         recorded = messages.record_reply(reply, held, result.envelope or result.problem, on=worker.engine)
     except SQLAlchemyError as error:
         log.warning("the reply to %s cannot be recorded: %s", held.message_id, type(error).__name__)

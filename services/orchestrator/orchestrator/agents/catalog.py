@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from shared.persona import Configuration, Rendered, load
@@ -70,6 +71,19 @@ class Problem:
     """What is wrong and what to do."""
 
 
+class Missing(Enum):
+    """Why an agent is not in effect."""
+
+    UNKNOWN = "unknown"
+    """There is none of that name: a message to it fails."""
+
+    SUSPENDED = "suspended"
+    """It is switched off, and could not be loaded here: a message to it fails."""
+
+    NOT_YET = "not yet"
+    """It exists, or may, and cannot be loaded here for now: a message to it is better kept than failed."""
+
+
 class AgentCatalog:
     """The agents in effect.
 
@@ -78,44 +92,47 @@ class AgentCatalog:
     """
 
     def __init__(self) -> None:
-        self._agents: dict[AgentKey, ServedAgent] = {}
-        self._expected: set[AgentKey] = set()
+        self._entries: dict[AgentKey, ServedAgent | Missing] = {}
         self._problems: tuple[Problem, ...] = ()
         self.complete = False
         """Whether an agent that is not here is unknown, rather than not loaded yet."""
 
     def __len__(self) -> int:
-        return len(self._agents)
+        return len(self.agents)
 
     def find(self, tenant_id: str, name: str) -> ServedAgent | None:
         """Return the agent of `tenant_id` called `name`, or None."""
-        return self._agents.get((tenant_id, name))
+        entry = self._entries.get((tenant_id, name))
+        return entry if isinstance(entry, ServedAgent) else None
 
-    def may_come(self, tenant_id: str, name: str) -> bool:
-        """Whether an agent that is not in effect may be so soon: its message is better kept than failed."""
-        return not self.complete or (tenant_id, name) in self._expected
+    def look_up(self, tenant_id: str, name: str) -> ServedAgent | Missing:
+        """Return the agent of `tenant_id` called `name`, or what becomes of a message to it."""
+        complete = self.complete  # first: what is put in effect between the two looks is found
+        entry = self._entries.get((tenant_id, name))
+        if entry is None:
+            return Missing.UNKNOWN if complete else Missing.NOT_YET
+        return entry
 
     def swap(self, agents: Mapping[AgentKey, ServedAgent], problems: tuple[Problem, ...] = ()) -> None:
         """Put `agents` in effect instead of all that were, with what could not be."""
-        self._agents, self._problems, self.complete = dict(agents), problems, True
+        self._entries, self._problems, self.complete = dict(agents), problems, True
 
     def put(self, key: AgentKey, agent: ServedAgent) -> None:
         """Put one agent in effect, instead of what was there under its name."""
-        self._agents[key] = agent
-        self._expected.discard(key)
+        self._entries[key] = agent
 
-    def remove(self, key: AgentKey, *, expected: bool = False) -> None:
-        """Take one agent out of effect; `expected`: it exists and cannot be put in effect for now."""
-        if not expected:
-            self._expected.discard(key)
+    def remove(self, key: AgentKey, missing: Missing = Missing.UNKNOWN) -> None:
+        """Take one agent out of effect; `missing` says what its messages should know of it from then on."""
+        if missing is Missing.UNKNOWN:
+            self._entries.pop(key, None)
         else:
-            self._expected.add(key)  # first: between the two steps it must not look unknown
-        self._agents.pop(key, None)
+            self._entries[key] = missing
 
     @property
     def agents(self) -> Mapping[AgentKey, ServedAgent]:
         """Every agent in effect at this moment, suspended ones too: a copy."""
-        return self._agents.copy()
+        entries = self._entries.copy()
+        return {key: entry for key, entry in entries.items() if isinstance(entry, ServedAgent)}
 
     @property
     def problems(self) -> tuple[Problem, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from orchestrator.agents.catalog import AgentCatalog, AgentKey, Problem
+from orchestrator.agents.catalog import AgentCatalog, AgentKey, Missing, Problem
 from orchestrator.cluster.claims import Claim, Claims
 from orchestrator.cluster.documents import RefusedError, load
 from shared.kube.client import KubeClient
@@ -179,13 +179,16 @@ class Effect:
         if self._catalog.find(*key) is None or self._origin.get(key) != claim.uid:
             # What another Agent of this name said before is not this one's last good revision.
             self._origin.pop(key, None)
-            self._catalog.remove(key, expected=True)
+            self._catalog.remove(key, Missing.SUSPENDED if claim.suspended else Missing.NOT_YET)
 
     def _tell(self) -> None:
         problems = []
         for key, refused in sorted(self._refused.items()):
             served = self._catalog.find(*key)
-            then = f"revision {served.revision} stays in effect" if served else "its messages wait"
+            if served is not None:
+                then = f"revision {served.revision} stays in effect"
+            else:
+                then = "it is suspended" if refused.claim.suspended else "its messages wait"
             problems.append(
                 Problem(
                     "/".join(refused.claim.ref),
