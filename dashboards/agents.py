@@ -5,8 +5,19 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from dashboards.board import Row, board
-from dashboards.panels import BAD, GOOD, NEUTRAL, PER_SECOND, WARNING, Query, graph, number, timeline
-from dashboards.promql import NOW, by_pod, greatest, least, quantile, rate, recorded, select, total
+from dashboards.panels import (
+    BAD,
+    GOOD,
+    NEUTRAL,
+    OUTCOMES,
+    PER_SECOND,
+    WARNING,
+    Query,
+    graph,
+    number,
+    timeline,
+)
+from dashboards.promql import NOW, by_pod, greatest, least, quantile, rate, select, total
 
 LAG = "konstruct_agent_config_lag_seconds"
 """Histogram of the time from an edit to its effect in a worker."""
@@ -56,6 +67,7 @@ def _lag_now() -> Panel:
         "dashboard.",
         Query(quantile(0.99, LAG, over="$__range"), "of all edits"),
         unit="s",
+        nothing="no edits",
         limits=[(2, WARNING), (10, BAD)],
     )
 
@@ -96,7 +108,7 @@ def _lag() -> Panel:
         "From the operator's first sight of an edit to its effect in each worker. A gap: nothing was edited.",
         Query(quantile(0.5, LAG, over=NOW), "50 %"),
         Query(quantile(0.95, LAG, over=NOW), "95 %"),
-        Query(greatest(recorded("konstruct:agent_config_lag_seconds:p99_rate5m")), "99 %"),
+        Query(greatest(select("konstruct:agent_config_lag_seconds:p99_rate5m")), "99 %"),
         unit="s",
     )
 
@@ -137,6 +149,7 @@ def _reconciles() -> Panel:
         Query(total(rate("konstruct_operator_reconciles_total"), "outcome"), "{{outcome}}"),
         unit=PER_SECOND,
         stacked=True,
+        colours=OUTCOMES,
     )
 
 
@@ -179,6 +192,7 @@ def _accepting() -> Panel:
         Query(total(select("konstruct_worker_accepting")), "take messages"),
         Query(f"count({select('konstruct_worker_accepting')})", "all"),
         unit="none",
+        limit="all",
     )
 
 

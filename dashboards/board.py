@@ -13,7 +13,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard
 
 from dashboards.panels import DATASOURCE, WARNING
-from dashboards.promql import KNOWN_GROUP, recorded, select
+from dashboards.promql import KNOWN_GROUP, select
 
 GRID = 24
 """Columns of Grafana's grid."""
@@ -107,9 +107,10 @@ def _placed(rows: Iterable[Row]) -> Iterable[dashboard.Panel | dashboard.RowPane
 
 
 def _variables(*, groups: bool) -> Iterable[Builder[dashboard.VariableModel]]:
+    within = 'konstruct_build_info{namespace=~"$namespace"}'
     yield build.DatasourceVariable("datasource").label("Prometheus").type("prometheus")
     yield _choice("namespace", "Namespace", "label_values(konstruct_build_info, namespace)", ".*")
-    yield _choice("job", "Job", 'label_values(konstruct_build_info{namespace=~"$namespace"}, job)', ".*")
+    yield _choice("release", "Release", f"label_values({within}, release)", ".*")
     if groups:
         known = select("konstruct_llm_requests_total", KNOWN_GROUP)
         yield _choice("group", "Group asked for", f"label_values({known}, requested_group)", ".+")
@@ -131,7 +132,7 @@ def _choice(name: str, label: str, query: str, everything: str) -> Builder[dashb
 
 
 def _annotations() -> Iterable[Builder[dashboard.AnnotationQuery]]:
-    share = recorded("konstruct:llm_fallback:ratio_rate5m", KNOWN_GROUP)
+    share = select("konstruct:llm_fallback:ratio_rate5m", KNOWN_GROUP)
     yield _Annotated("Degraded", f"{share} > {DEGRADED:g}", WARNING)
     yield _Annotated("Alert", 'ALERTS{alertname=~"Konstruct.+", alertstate="firing"}', "red")
 

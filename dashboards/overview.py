@@ -9,6 +9,7 @@ from dashboards.panels import (
     BAD,
     GOOD,
     NEUTRAL,
+    OUTCOMES,
     PER_SECOND,
     UNIMPORTANT,
     WARNING,
@@ -25,7 +26,6 @@ from dashboards.promql import (
     or_else,
     quantile,
     rate,
-    recorded,
     select,
     total,
     what_there_is,
@@ -38,7 +38,7 @@ ABSENT = -2
 IDLE = -1
 """Value of a verdict on something that was not asked for anything."""
 
-FALLBACK = greatest(recorded("konstruct:llm_fallback:ratio_rate5m", REQUESTED))
+FALLBACK = greatest(select("konstruct:llm_fallback:ratio_rate5m", REQUESTED))
 """Share of answers by another group than the one asked for, of the group that is worst off."""
 
 REQUESTS = total(rate("konstruct_llm_requests_total", REQUESTED, over=NOW))
@@ -127,7 +127,7 @@ def _why() -> Panel:
         "Why",
         "The most frequent reason, in the last five minutes, why a group did not answer itself. What each "
         "means and what to do: docs/llm-pool.md, docs/runbooks.",
-        Query(f"topk(1, {reasons} > 0) or {nothing}", "{{reason}}"),
+        Query(f"topk(1, {reasons} > 0) or on () {nothing}", "{{reason}}"),
     )
 
 
@@ -171,7 +171,7 @@ def _served() -> Panel:
         unit=PER_SECOND,
         stacked=True,
         colours={
-            "none": GOOD,
+            "none": UNIMPORTANT,
             "/→ ok$/": WARNING,
             r"/^(.+) → \1 → ok$/": GOOD,
             "/→ _none →/": BAD,
@@ -188,6 +188,7 @@ def _reasons() -> Panel:
         Query(what_there_is(rate("konstruct_llm_fallbacks_total"), "reason"), "{{name}}"),
         unit=PER_SECOND,
         stacked=True,
+        colours=OUTCOMES,
     )
 
 
@@ -224,7 +225,7 @@ def _budget(what: str) -> Panel:
         f"Requests {meaning}, of the group that is worst off, over windows as the alerts look at them: the "
         "short ones say whether it goes on, the long ones what it has cost.",
         *(
-            Query(greatest(recorded(f"konstruct:llm_{what}:ratio_rate{window}", REQUESTED)), window)
+            Query(greatest(select(f"konstruct:llm_{what}:ratio_rate{window}", REQUESTED)), window)
             for window in WINDOWS
         ),
         unit="percentunit",

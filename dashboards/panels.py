@@ -23,19 +23,31 @@ GOOD, WARNING, BAD, NEUTRAL, UNIMPORTANT = "green", "orange", "red", "blue", "#8
 PER_SECOND = "suffix:/s"
 """Unit of rates."""
 
+YELLOW, LIGHT_BLUE, PURPLE = "#fade2a", "#8ab8ff", "#b877d9"
+"""Further colours of series."""
+
 OUTCOMES = {
-    "none": GOOD,
+    "none": UNIMPORTANT,
     "answered": GOOD,
     "apologised": WARNING,
     "failed": BAD,
     "ok": GOOD,
-    "changed": NEUTRAL,
+    "cancelled": UNIMPORTANT,
     "unchanged": GOOD,
+    "changed": NEUTRAL,
     "retried": WARNING,
     "skipped": UNIMPORTANT,
-    "cancelled": UNIMPORTANT,
+    "cooldown": LIGHT_BLUE,
+    "rate_limited": WARNING,
+    "timeout": YELLOW,
+    "unavailable": BAD,
+    "auth": PURPLE,
+    "fallback_refused": WARNING,
+    "deadline_exceeded": YELLOW,
+    "providers_failed": BAD,
+    "overloaded": PURPLE,
 }
-"""Colours of outcomes, wherever one is a series."""
+"""Colours of outcomes and reasons, wherever one is a series."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +90,14 @@ def number(
     limits: Limits = (),
     base: str = GOOD,
     decimals: int | None = None,
+    nothing: str = "",
 ) -> dashboard.Panel:
-    """Make a panel of large numbers, one for each series."""
+    """Make a panel of large numbers, one for each series; `nothing` is said where nothing happened."""
     panel = _stat(title, description, queries, unit).thresholds(_thresholds(limits, base))
+    if nothing:
+        result = dashboard.ValueMappingResult(text=nothing, color=NEUTRAL)
+        nan = dashboard.DashboardSpecialValueMapOptions(dashboard.SpecialValueMatch.NA_N, result)
+        panel.mappings([dashboard.SpecialValueMap(nan)]).no_value(nothing)
     if decimals is not None:
         panel.decimals(decimals)
     return panel.build()
@@ -95,6 +112,7 @@ def graph(
     limits: Limits = (),
     most: float | None = None,
     colours: Mapping[str, str] | None = None,
+    limit: str = "",
 ) -> dashboard.Panel:
     """Make a graph over time.
 
@@ -107,6 +125,7 @@ def graph(
         limits: Values drawn as dashed lines.
         most: Upper end of the axis.
         colours: Colour of a series, by its name or by ``/a regular expression/``; a later one holds.
+        limit: Name of the series that the others should stay below; it is dashed.
     """
     panel = (
         timeseries.Panel()
@@ -132,12 +151,16 @@ def graph(
         )
     if most is not None:
         panel.max(most)
-    for series, colour in (colours if colours is not None else OUTCOMES).items():
-        fixed = [dashboard.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})]
+    for series, colour in (colours or {}).items():
+        fixed = [_fixed(colour)]
         if series.startswith("/"):
             panel.override_by_regexp(series, fixed)
         else:
             panel.override_by_name(series, fixed)
+    if limit:
+        dashed = dashboard.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 6]})
+        empty = dashboard.DynamicConfigValue("custom.fillOpacity", 0)
+        panel.override_by_name(limit, [_fixed(BAD), dashed, empty])
     return panel.build()
 
 
@@ -194,6 +217,10 @@ def _stat(title: str, description: str, queries: Sequence[Query], unit: str) -> 
 def _target(query: Query, index: int) -> prometheus.Dataquery:
     made = prometheus.Dataquery().expr(query.expression).ref_id("ABCDEFGH"[index]).interval(MIN_STEP)
     return made.legend_format(query.legend or "__auto").range()
+
+
+def _fixed(colour: str) -> dashboard.DynamicConfigValue:
+    return dashboard.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})
 
 
 def _mappings(said: Words) -> list[dashboard.ValueMapping]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-SCOPE = ('namespace=~"$namespace"', 'job=~"$job"')
-"""What every scraped series is chosen by. The choice "All" also matches series without the label."""
-
-RULE_SCOPE = ('namespace=~"$namespace"',)
-"""What every recorded series is chosen by: a rule sums over the scraped jobs."""
+SCOPE = ('namespace=~"$namespace"', 'release=~"$release"')
+"""What every series is chosen by, scraped or recorded. "All" also matches series without the label."""
 
 REQUESTED = 'requested_group=~"$group"'
 """Requests for the groups that are chosen, on metrics of requests."""
@@ -28,13 +25,8 @@ RANGE = "$__range"
 
 
 def select(metric: str, *matchers: str) -> str:
-    """Select a scraped metric within the scope."""
+    """Select a metric or what a recording rule made, within the scope."""
     return f"{metric}{{{', '.join((*SCOPE, *matchers))}}}"
-
-
-def recorded(rule: str, *matchers: str) -> str:
-    """Select what a recording rule made, within the scope."""
-    return f"{rule}{{{', '.join((*RULE_SCOPE, *matchers))}}}"
 
 
 def rate(metric: str, *matchers: str, over: str = WINDOW) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from dashboards.board import Row, board
-from dashboards.panels import BAD, GOOD, NEUTRAL, PER_SECOND, WARNING, Query, graph, number
+from dashboards.panels import BAD, GOOD, NEUTRAL, OUTCOMES, PER_SECOND, WARNING, Query, graph, number
 from dashboards.promql import (
     GROUP,
     KNOWN_GROUP,
     REQUESTED,
+    by_pod,
     greatest,
     increase,
     named,
@@ -163,6 +164,7 @@ def _outcomes() -> Panel:
         Query(what_there_is(rate("konstruct_llm_requests_total"), "outcome"), "{{name}}"),
         unit=PER_SECOND,
         stacked=True,
+        colours=OUTCOMES,
     )
 
 
@@ -172,8 +174,7 @@ def _request_time() -> Panel:
         "From a request's arrival to its answer, by the group that was asked for.",
         *(
             Query(
-                f"konstruct:llm_request_duration_seconds:p{percent}_rate5m"
-                f'{{namespace=~"$namespace", {REQUESTED}}}',
+                select(f"konstruct:llm_request_duration_seconds:p{percent}_rate5m", REQUESTED),
                 f"{{{{requested_group}}}}, {percent} %",
             )
             for percent in (50, 95, 99)
@@ -196,12 +197,13 @@ def _overhead() -> Panel:
 
 
 def _in_flight() -> Panel:
+    busy, limit = select("konstruct_llm_in_flight"), select("konstruct_llm_in_flight_limit")
     return graph(
-        "Completions under way",
-        "In all pods of the llm-pool, and how many they take.",
-        Query(total(select("konstruct_llm_in_flight")), "under way"),
-        Query(total(select("konstruct_llm_in_flight_limit")), "limit"),
-        colours={"limit": BAD},
+        "How full the pods are",
+        "Completions under way, as a share of what each pod of the llm-pool takes.",
+        Query(by_pod(f"{busy} / {limit}"), "{{name}}"),
+        unit="percentunit",
+        limits=[(0.9, BAD)],
     )
 
 

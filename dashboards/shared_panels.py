@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.dashboard import Panel
 
-from dashboards.panels import GOOD, PER_SECOND, WARNING, Query, graph, timeline
+from dashboards.panels import GOOD, OUTCOMES, PER_SECOND, WARNING, Query, graph, timeline
 from dashboards.promql import greatest, rate, select, total, what_there_is
 
 
@@ -28,6 +28,7 @@ def finished_messages() -> Panel:
         Query(total(rate("konstruct_messages_total"), "outcome"), "{{outcome}}"),
         unit=PER_SECOND,
         stacked=True,
+        colours=OUTCOMES,
     )
 
 
@@ -39,4 +40,5 @@ def apologies() -> Panel:
         Query(what_there_is(rate("konstruct_apologies_total"), "reason"), "{{name}}"),
         unit=PER_SECOND,
         stacked=True,
+        colours=OUTCOMES,
     )

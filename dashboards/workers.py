@@ -12,7 +12,6 @@ from dashboards.promql import (
     greatest,
     quantile,
     rate,
-    recorded,
     select,
     total,
 )
@@ -39,9 +38,9 @@ def workers() -> Dashboard:
 def _taking() -> Panel:
     accepting = select("konstruct_worker_accepting")
     return number(
-        "Workers that take messages",
+        "Workers ready",
         "Workers whose agents are known to be up to date, and all workers.",
-        Query(total(accepting), "take"),
+        Query(total(accepting), "ready"),
         Query(f"count({accepting})", "of"),
         base=NEUTRAL,
     )
@@ -71,8 +70,9 @@ def _wait_now() -> Panel:
     return number(
         "Wait, 95 %",
         "From a message's receipt to its claim, over five minutes.",
-        Query(greatest(recorded("konstruct:message_queue_seconds:p95_rate5m")), "of messages"),
+        Query(greatest(select("konstruct:message_queue_seconds:p95_rate5m")), "of messages"),
         unit="s",
+        nothing="no messages",
         limits=[(5, WARNING), (30, BAD)],
     )
 
@@ -94,8 +94,9 @@ def _unanswered() -> Panel:
     return number(
         "Without an answer",
         "Share of messages, over five minutes, that ended in an apology or cannot be answered.",
-        Query(greatest(recorded("konstruct:messages_unanswered:ratio_rate5m")), "of messages"),
+        Query(greatest(select("konstruct:messages_unanswered:ratio_rate5m")), "of messages"),
         unit="percentunit",
+        nothing="no messages",
         limits=[(0.01, WARNING), (0.5, BAD)],
         decimals=1,
     )
@@ -115,7 +116,7 @@ def _wait() -> Panel:
         "Wait until a worker takes it",
         "From a message's receipt to its claim. Messages of one conversation wait for each other.",
         Query(quantile(0.5, "konstruct_message_queue_seconds", over=NOW), "50 %"),
-        Query(greatest(recorded("konstruct:message_queue_seconds:p95_rate5m")), "95 %"),
+        Query(greatest(select("konstruct:message_queue_seconds:p95_rate5m")), "95 %"),
         Query(quantile(0.99, "konstruct_message_queue_seconds", over=NOW), "99 %"),
         unit="s",
     )
@@ -158,16 +159,16 @@ def _in_flight() -> Panel:
         Query(by_pod(select("konstruct_messages_in_flight")), "{{name}}"),
         Query(greatest(select("konstruct_messages_in_flight_limit")), "limit of one"),
         unit="none",
-        colours={"limit of one": BAD},
+        limit="limit of one",
     )
 
 
 def _duration() -> Panel:
     return graph(
         "Time of an answer",
-        "From a message's claim to its recorded reply; nearly all of it is the model's.",
+        "From a message's delivery to its recorded reply; nearly all of it is the model's.",
         Query(quantile(0.5, "konstruct_message_duration_seconds", over=NOW), "50 %"),
-        Query(greatest(recorded("konstruct:message_duration_seconds:p95_rate5m")), "95 %"),
+        Query(greatest(select("konstruct:message_duration_seconds:p95_rate5m")), "95 %"),
         Query(quantile(0.99, "konstruct_message_duration_seconds", over=NOW), "99 %"),
         unit="s",
     )

@@ -20,7 +20,7 @@ def dashboards(manifests: list[Manifest]) -> list[Manifest]:
 
 
 def test_a_rendered_dashboard_is_the_file() -> None:
-    made = dashboards(render_chart(KITCHEN_SINK))
+    made = dashboards(render_chart(ENVIRONMENTS["prod"]))
     rendered = {key: text for one in made for key, text in one["data"].items()}
     assert rendered == {f"konstruct-{path.name}": path.read_text() for path in FILES.glob("*.json")}
     assert [json.loads(text)["uid"] for text in rendered.values()] == [
@@ -29,6 +29,16 @@ def test_a_rendered_dashboard_is_the_file() -> None:
     for one in made:
         assert len(json.dumps(one)) < LARGEST, one["metadata"]["name"]
         assert len(one["data"]) == 1
+
+
+def test_they_link_to_the_runbooks_where_these_can_be_read() -> None:
+    at = "https://runbooks.example/konstruct"
+    values = {"monitoring.dashboards.enabled": True, "monitoring.rules.runbookBaseUrl": at}
+    for one in dashboards(render_chart(IN_CHART, values)):
+        ((_, text),) = one["data"].items()
+        rendered = json.loads(text)
+        assert rendered["links"].pop()["url"] == at
+        assert rendered == load_all()[rendered["uid"].removeprefix("konstruct-")]
 
 
 def test_the_sidecar_finds_them_by_their_label() -> None:
