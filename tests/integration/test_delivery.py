@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.errors import MessageConflictError
 from orchestrator.main import app
-from orchestrator.messages import record_message
+from orchestrator.recording import record_message
 from orchestrator.sending import submit
 from shared.db import get_session
 from shared.reply import MessageStatus, Reply
@@ -215,19 +215,6 @@ def test_another_message_under_a_taken_id_is_refused(cell: Cell) -> None:
     result = app.AsyncResult(cell.deliver(other.model_dump(mode="json"))).get(timeout=30)
     assert (result["status"], result["reason"]) == ("failed", "message_conflict")
     assert cell.reply(other).text == "You said: hello"
-
-
-def test_a_message_that_workers_die_of_is_given_up(cell: Cell) -> None:
-    cell.pool.gate.clear()
-    message = cell.message("poison")
-    cell.submit(message)
-    cell.database.execute(
-        "update messages set owner = 'gone', lease_expires_at = now() - interval '1 s', deaths = 2"
-    )
-    cell.start_worker(KONSTRUCT_MAX_DEATHS="3")
-    reply = cell.reply(message)
-    assert (reply.status, reply.reason) == ("failed", "worker_lost")
-    assert cell.pool.requests == []
 
 
 def test_a_hundred_messages_of_two_tenants_keep_apart(cell: Cell) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
-from orchestrator import messages
+from orchestrator import messages, recording
 from orchestrator.messages import Busy, Claim
 from shared.config import ConfigurationError
 from shared.db import get_session, make_engine, refuse_unsafe_role
@@ -20,6 +20,7 @@ from shared.rls import TenantNotSetError, current_tenant_id, tenant_scope
 from tests.support.database import Database
 
 TABLES = ("messages", "agent_revisions", "agents")
+SUSPECT_FROM = 2
 
 
 def message(tenant: str, text: str = "hello", **more: str) -> KonstructMessage:
@@ -30,7 +31,7 @@ def message(tenant: str, text: str = "hello", **more: str) -> KonstructMessage:
 def record(engine: Engine, *of: KonstructMessage) -> None:
     for one in of:
         with tenant_scope(one.tenant_id), get_session(engine) as session:
-            messages.record_message(session, one)
+            recording.record_message(session, one)
 
 
 def backend(engine: Engine) -> int:
@@ -217,7 +218,7 @@ def test_leases_are_extended_across_tenants_for_their_owner_only(
     for tenant, owner in (("acme", "w1"), ("globex", "w1"), ("acme", "w2"), ("acme", "w1")):
         with tenant_scope(tenant):
             one = message(tenant, thread_id=f"t{len(claims)}")
-            claims.append(messages.claim(one, owner, 5, on=engine))
+            claims.append(messages.claim(one, owner, 5, SUSPECT_FROM, on=engine))
     seqs = [claim.seq for claim in claims if isinstance(claim, Claim)]
     extend = text("select konstruct_extend_leases('w1', :held, 60)")
     with system_engine.begin() as connection:
@@ -228,15 +229,15 @@ def test_leases_are_extended_across_tenants_for_their_owner_only(
 def test_a_late_copy_cannot_commit(engine: Engine) -> None:
     one = message("acme")
     with tenant_scope("acme"):
-        first = messages.claim(one, "w1", 0.0, on=engine)  # a lease that is void at once
-        second = messages.claim(one, "w2", 30.0, on=engine)
+        first = messages.claim(one, "w1", 0.0, SUSPECT_FROM, on=engine)  # a lease that is void at once
+        second = messages.claim(one, "w2", 30.0, SUSPECT_FROM, on=engine)
         assert isinstance(first, Claim)
         assert isinstance(second, Claim)
         assert (first.attempt, second.attempt, second.deaths) == (1, 2, 1)
         late, right = (answer(one, words) for words in ("late", "right"))
         assert not messages.record_reply(late, first, None, on=engine)
         messages.release("acme", first, on=engine)  # nor give up what is no longer its own
-        assert isinstance(messages.claim(one, "w3", 30.0, on=engine), Busy)
+        assert isinstance(messages.claim(one, "w3", 30.0, SUSPECT_FROM, on=engine), Busy)
         assert messages.record_reply(right, second, None, on=engine)
         assert not messages.record_reply(late, second, None, on=engine)
     found = messages.find_reply("acme", one.message_id, on=engine)
@@ -261,7 +262,7 @@ def test_one_message_has_one_claim_however_many_try(database: Database) -> None:
 
     def attempt(number: int) -> object:
         with tenant_scope("acme"):
-            return messages.claim(one, f"w{number}", 30.0, on=engine)
+            return messages.claim(one, f"w{number}", 30.0, SUSPECT_FROM, on=engine)
 
     with ThreadPoolExecutor(16) as threads:
         results = list(threads.map(attempt, range(32)))
@@ -273,11 +274,11 @@ def test_a_later_message_waits_for_the_earlier(engine: Engine) -> None:
     first, second = message("acme", "1"), message("acme", "2")
     record(engine, first, second)
     with tenant_scope("acme"):
-        held = messages.claim(second, "w", 30.0, on=engine)
+        held = messages.claim(second, "w", 30.0, SUSPECT_FROM, on=engine)
         assert held == Busy("earlier messages of the thread come first", 1)
-        claimed = messages.claim(first, "w", 30.0, on=engine)
+        claimed = messages.claim(first, "w", 30.0, SUSPECT_FROM, on=engine)
         assert isinstance(claimed, Claim)
         assert messages.record_reply(answer(first, "one"), claimed, None, on=engine)
-        claimed = messages.claim(second, "w", 30.0, on=engine)
+        claimed = messages.claim(second, "w", 30.0, SUSPECT_FROM, on=engine)
         assert isinstance(claimed, Claim)
         assert [turn.content for turn in claimed.history] == ["1", "one"]

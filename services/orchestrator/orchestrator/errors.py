@@ -8,7 +8,8 @@
      │    └── StoreUnavailableError
      └── DeliveryError          for the task: what becomes of this delivery
           ├── PutBackError      deliver it again after a delay
-          └── HandBackError     deliver it again at once, to another worker
+          ├── HandBackError     deliver it again at once, to another worker
+          └── QuarantinedError  let go of it: the message needs none
 """
 
 from __future__ import annotations
@@ -45,3 +46,7 @@ class PutBackError(DeliveryError):
 
 class HandBackError(DeliveryError):
     """Deliver the message again at once: this worker is shutting down."""
+
+
+class QuarantinedError(DeliveryError):
+    """Workers died while the message was under way: :mod:`orchestrator.quarantine` works on it alone."""

@@ -1,4 +1,4 @@
-"""The messages table: recording, claiming, history, recording the reply.
+"""The messages table: claiming, history, recording the reply.
 
 Every function is one short transaction of the current tenant (or joins the session it is given). None is
 open while a model answers.
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Engine, Row, bindparam, func, select, text
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
-from orchestrator.errors import MessageConflictError
+from orchestrator.recording import record_message
 from shared.contract import ChatMessage, CompletionResponse, FallbackReason, Problem, Usage
 from shared.db import get_session
 from shared.models import KonstructMessage
@@ -23,9 +23,6 @@ from shared.tables import messages
 
 HISTORY_TURNS = 50
 """Most earlier messages of a thread that are read for a prompt; the token budget cuts further."""
-
-_CONTENT = ("thread_id", "agent", "sender", "channel", "text")
-"""What makes two submissions of one id the same message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +52,11 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspect:
+    """Workers died while the message was under way: it is the quarantine's, which needs no delivery."""
+
+
+@dataclass(frozen=True, slots=True)
 class Busy:
     """The message cannot be claimed now."""
 
@@ -65,31 +67,6 @@ class Busy:
     """Unfinished messages before it in its thread."""
 
 
-def record_message(session: Session, message: KonstructMessage) -> MessageStatus:
-    """Record `message` unless its id is recorded already, and return where it stands.
-
-    Inserts of one thread are done one at a time: a sequence number is then never seen before a lower one
-    of its thread, which is what lets a claim trust that nothing earlier is to come.
-
-    Raises:
-        MessageConflictError: another message was recorded under this id.
-    """
-    thread = f"{message.tenant_id}/{message.thread_id}"
-    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(thread, 0))))
-    values = message.model_dump(include={"tenant_id", "message_id", "sent_at", *_CONTENT})
-    session.execute(insert(messages).values(values).on_conflict_do_nothing())
-    row = session.execute(
-        select(messages.c.status, *(messages.c[name] for name in _CONTENT)).where(
-            messages.c.tenant_id == message.tenant_id, messages.c.message_id == message.message_id
-        )
-    ).one()
-    if any(getattr(row, name) != getattr(message, name) for name in _CONTENT):
-        raise MessageConflictError(
-            f"message id {message.message_id} is taken by another message; send this one with a new id"
-        )
-    return MessageStatus(row.status)
-
-
 _CLAIM = text(
     """
     update messages m
@@ -98,6 +75,7 @@ _CLAIM = text(
            deaths = m.deaths + (m.owner is not null)::int
      where m.tenant_id = :tenant_id and m.message_id = :message_id and m.status = 'received'
        and (m.owner is null or m.lease_expires_at < now())
+       and m.deaths + (m.owner is not null)::int < :suspect_from
        and not exists (
            select from messages e
             where e.tenant_id = m.tenant_id and e.thread_id = m.thread_id
@@ -120,22 +98,23 @@ statement. It is an alias `e` of one table throughout: earlier messages of the t
 
 
 def claim(
-    message: KonstructMessage, owner: str, lease_s: float, *, on: Engine | None = None
-) -> Claim | Busy | Reply:
+    message: KonstructMessage, owner: str, lease_s: float, suspect_from: int, *, on: Engine | None = None
+) -> Claim | Busy | Suspect | Reply:
     """Claim `message` for `owner`; record it first if it was never recorded (a direct delivery).
 
-    Returns the claim; or why it is not to be had now; or the reply, when the message is finished.
+    Returns the claim; or why it is not to be had now; or that `suspect_from` workers died of it, so that
+    it is left to the quarantine; or the reply, when the message is finished.
 
     Raises:
         MessageConflictError: another message was recorded under this id.
     """
     with get_session(on) as session:
-        claimed = _try_claim(session, message, owner, lease_s)
+        claimed = _try_claim(session, message, owner, lease_s, suspect_from)
         if claimed is None:
             record_message(session, message)
-            claimed = _try_claim(session, message, owner, lease_s)
+            claimed = _try_claim(session, message, owner, lease_s, suspect_from)
         if claimed is None:
-            return _why_not(session, message)
+            return _why_not(session, message, suspect_from)
         return Claim(
             message_id=message.message_id,
             seq=claimed.seq,
@@ -147,12 +126,15 @@ def claim(
         )
 
 
-def _try_claim(session: Session, message: KonstructMessage, owner: str, lease_s: float) -> Row[Any] | None:
+def _try_claim(
+    session: Session, message: KonstructMessage, owner: str, lease_s: float, suspect_from: int
+) -> Row[Any] | None:
     return session.execute(
         _CLAIM,
         {
             "owner": owner,
             "lease_s": lease_s,
+            "suspect_from": suspect_from,
             "tenant_id": message.tenant_id,
             "message_id": message.message_id,
             "turns": HISTORY_TURNS,
@@ -160,14 +142,17 @@ def _try_claim(session: Session, message: KonstructMessage, owner: str, lease_s:
     ).one_or_none()
 
 
-def _why_not(session: Session, message: KonstructMessage) -> Busy | Reply:
+def _why_not(session: Session, message: KonstructMessage, suspect_from: int) -> Busy | Suspect | Reply:
+    live = func.coalesce(messages.c.lease_expires_at > func.now(), False).label("live")
     row = session.execute(
-        select(messages).where(
+        select(messages, live).where(
             messages.c.tenant_id == message.tenant_id, messages.c.message_id == message.message_id
         )
     ).one()
     if row.status != MessageStatus.RECEIVED:
         return reply_of(row)
+    if not row.live and row.deaths + (row.owner is not None) >= suspect_from:
+        return Suspect()
     ahead = session.execute(
         select(func.count()).where(
             messages.c.tenant_id == message.tenant_id,

@@ -18,7 +18,8 @@ FAILURES = {
     Reason.AGENT_SUSPENDED: "This agent is switched off at present.",
     Reason.MESSAGE_INVALID: "This message does not have the form that is needed.",
     Reason.MESSAGE_CONFLICT: "Another message was sent under the same id.",
-    Reason.WORKER_LOST: "This message could not be worked on: it ended the workers that tried.",
+    Reason.PARKED: "This message could not be worked on, and is kept for somebody to look at.",
+    Reason.DROPPED: "This message could not be worked on.",
 }
 """What the sender is told when a message cannot be answered as it stands; the rest are apologies."""
 

@@ -9,7 +9,14 @@ from uuid import uuid4
 
 from sqlalchemy import Engine
 
-from orchestrator.agents.catalog import AgentCatalog, AgentSource
+from orchestrator.agents.catalog import (
+    AgentCatalog,
+    AgentKey,
+    AgentSource,
+    GivenAgents,
+    Missing,
+    ServedAgent,
+)
 from orchestrator.agents.directory import DirectorySource
 from orchestrator.agents.runner import Runner
 from orchestrator.hearing import Backlog, Hearing
@@ -32,6 +39,9 @@ class Runtime:
 
     owner: str
     """Name of this process in leases; never used again by another."""
+
+    suspect_from: int
+    """Deaths from which it leaves a message to the quarantine."""
 
     engine: Engine
     """Service engine, row level security on."""
@@ -79,18 +89,40 @@ class Runtime:
 
     @classmethod
     def build(cls, settings: Settings) -> Runtime:
-        """Make every part; nothing runs yet.
+        """Make every part of a worker; nothing runs yet.
 
         Raises:
             ConfigurationError: a setting that a worker needs is missing or unsafe.
         """
+        catalog, metrics = AgentCatalog(), WorkerMetrics()
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
-        engine, system_engine = make_engine(settings), make_system_engine(settings)
-        catalog = AgentCatalog()
-        running = Running(settings.drain_s)
-        metrics = WorkerMetrics()
         source = make_source(settings, catalog, metrics)
-        hearing = Hearing()
+        return cls._of(settings, owner, settings.quarantine_after_deaths, catalog, source, metrics)
+
+    @classmethod
+    def isolated(cls, settings: Settings, owner: str, key: AgentKey, agent: ServedAgent | Missing) -> Runtime:
+        """Make the parts that answer one suspected message to `key`, for `agent`.
+
+        Raises:
+            ConfigurationError: as :meth:`build`.
+        """
+        catalog = AgentCatalog()
+        catalog.swap({key: agent})
+        suspect_from = settings.quarantine_after_deaths + 1
+        return cls._of(settings, owner, suspect_from, catalog, GivenAgents(), WorkerMetrics())
+
+    @classmethod
+    def _of(
+        cls,
+        settings: Settings,
+        owner: str,
+        suspect_from: int,
+        catalog: AgentCatalog,
+        source: AgentSource,
+        metrics: WorkerMetrics,
+    ) -> Runtime:
+        engine, system_engine = make_engine(settings), make_system_engine(settings)
+        running, hearing = Running(settings.drain_s), Hearing()
 
         def idle() -> bool:
             return source.accepting() and len(running) < settings.worker_concurrency and not running.draining
@@ -98,6 +130,7 @@ class Runtime:
         return cls(
             settings=settings,
             owner=owner,
+            suspect_from=suspect_from,
             engine=engine,
             system_engine=system_engine,
             catalog=catalog,
@@ -109,15 +142,15 @@ class Runtime:
             metrics=metrics,
             hearing=hearing,
             backlog=Backlog(hearing, idle, metrics.backlog.set),
-            sweeper=Sweeper(engine, system_engine, metrics.requeued.inc),
+            sweeper=Sweeper(engine, system_engine, suspect_from, metrics.requeued.inc),
             tap=Tap(source.accepting),
         )
 
     def start(self) -> None:
-        """Begin to follow the agents, to extend leases and to sample the queue."""
+        """Begin to follow the agents, to extend leases and to look after the queue."""
         refuse_unsafe_role(self.engine)
         self.source.start()
-        self.runner.start()
+        self.start_answering()
         self.metrics.follow(
             agents=lambda: len(self.catalog),
             connected=self.source.healthy,
@@ -126,9 +159,13 @@ class Runtime:
             in_flight=lambda: len(self.running),
         )
         self.metrics.in_flight_limit.set(self.settings.worker_concurrency)
-        self.heartbeat.start()
         self.backlog.start()
         self.sweeper.start()
+
+    def start_answering(self) -> None:
+        """Begin what a message needs while it is answered, and nothing else."""
+        self.runner.start()
+        self.heartbeat.start()
 
     def close(self) -> None:
         """End the threads and close the connections."""

@@ -11,8 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from orchestrator.broker import AWAY
 from orchestrator.errors import StoreUnavailableError
 from orchestrator.main import TASK_NAME, app, hidden
-from orchestrator.messages import record_message
-from orchestrator.undelivered import note_unqueued
+from orchestrator.recording import note_unqueued, record_message
 from shared.db import get_session
 from shared.models import KonstructMessage
 from shared.reply import MessageStatus

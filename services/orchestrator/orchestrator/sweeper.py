@@ -16,8 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.broker import AWAY, QueueView
 from orchestrator.periodic import Periodic
+from orchestrator.recording import load
 from orchestrator.sending import queue
-from orchestrator.undelivered import load
 from shared.rls import tenant_scope
 
 log = logging.getLogger(__name__)
@@ -32,16 +32,26 @@ unfinished messages."""
 MOST = 500
 """Most messages that one look queues again."""
 
-_SWEEP = text("select tenant_id, message_id from konstruct_sweep(:held, :lost_after, :most)")
+_SWEEP = text("select tenant_id, message_id from konstruct_sweep(:held, :lost_after, :suspect_from, :most)")
 
 
 class Sweeper:
     """Queues unfinished messages again, in a thread of its own."""
 
-    def __init__(self, engine: Engine, system_engine: Engine, report: Callable[[int], None]) -> None:
-        """`report` is told how many messages were queued again, each time some were."""
+    def __init__(
+        self, engine: Engine, system_engine: Engine, suspect_from: int, report: Callable[[int], None]
+    ) -> None:
+        """Keep what it needs.
+
+        Args:
+            engine: As the service role, to read messages.
+            system_engine: As the system role, to find them.
+            suspect_from: Deaths from which a message is left to the quarantine.
+            report: Told how many messages were queued again, each time some were.
+        """
         self._engine = engine
         self._system_engine = system_engine
+        self._suspect_from = suspect_from
         self._report = report
         self._queue = QueueView()
         self._failing = False
@@ -81,7 +91,12 @@ class Sweeper:
     def _take_lost(self, held: int) -> dict[str, list[str]]:
         """Take the messages that have no delivery any more, by tenant."""
         lost: dict[str, list[str]] = defaultdict(list)
-        parameters = {"held": held, "lost_after": LOST_AFTER_S, "most": MOST}
+        parameters = {
+            "held": held,
+            "lost_after": LOST_AFTER_S,
+            "suspect_from": self._suspect_from,
+            "most": MOST,
+        }
         with self._system_engine.begin() as connection:
             for tenant_id, message_id in connection.execute(_SWEEP, parameters):
                 lost[tenant_id].append(message_id)

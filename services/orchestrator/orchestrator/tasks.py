@@ -22,10 +22,11 @@ from orchestrator.agents.builder import build_request
 from orchestrator.agents.catalog import Missing, ServedAgent
 from orchestrator.agents.runner import GRACE_S, RunResult
 from orchestrator.broker import AWAY
-from orchestrator.errors import HandBackError, MessageConflictError, PutBackError
+from orchestrator.errors import HandBackError, MessageConflictError, PutBackError, QuarantinedError
+from orchestrator.faults import record_fault
 from orchestrator.invalid import record_invalid
 from orchestrator.main import TASK_NAME, app, hidden
-from orchestrator.messages import Busy, Claim
+from orchestrator.messages import Busy, Claim, Suspect
 from orchestrator.replies import apologise, failed, reply_from
 from orchestrator.runtime import Runtime
 from orchestrator.worker import runtime
@@ -56,18 +57,31 @@ def handle_message(self: Task[..., dict[str, Any]], payload: dict[str, Any]) -> 
     worker = runtime()
     worker.hearing.took()
     try:
-        reply = asyncio.run(_process_message(payload, worker))
+        reply = run_steps(payload, worker)
     except HandBackError as error:
         raise Reject(str(error), requeue=True) from None
+    except QuarantinedError as error:
+        raise Ignore(str(error)) from None
     except PutBackError as error:
         _put_back(self, payload, error.delay_s, worker)
         raise Ignore(str(error)) from None
     except Exception as error:
         # Celery would acknowledge a task that raises, and the message with it.
         log.exception("a delivery failed and is put back")
+        if (given_up := record_fault(payload, worker)) is not None:
+            return given_up.model_dump(mode="json")
         _put_back(self, payload, LONGEST_DELAY_S, worker)
         raise Ignore(type(error).__name__) from None
     return reply.model_dump(mode="json")
+
+
+def run_steps(payload: Any, worker: Runtime) -> Reply:
+    """Take a delivery (a KonstructMessage as JSON) through its steps, on a loop of its own.
+
+    Raises:
+        DeliveryError: it is not finished; the class says what becomes of the delivery.
+    """
+    return asyncio.run(_process_message(payload, worker))
 
 
 async def _process_message(payload: Any, worker: Runtime) -> Reply:
@@ -119,9 +133,12 @@ def _claim(message: KonstructMessage, worker: Runtime) -> Claim | Reply:
 
     Raises:
         PutBackError: it is not this delivery's turn, or PostgreSQL is away.
+        QuarantinedError: it is worked on without a delivery.
     """
     try:
-        held = messages.claim(message, worker.owner, worker.settings.lease_s, on=worker.engine)
+        held = messages.claim(
+            message, worker.owner, worker.settings.lease_s, worker.suspect_from, on=worker.engine
+        )
     except MessageConflictError:
         worker.metrics.refuse(Reason.MESSAGE_CONFLICT)
         return failed(message, Reason.MESSAGE_CONFLICT)
@@ -133,6 +150,8 @@ def _claim(message: KonstructMessage, worker: Runtime) -> Claim | Reply:
         raise PutBackError("the database is away", delay_s=LONGEST_DELAY_S) from None
     if isinstance(held, Busy):
         raise PutBackError(held.why)
+    if isinstance(held, Suspect):
+        raise QuarantinedError("workers died of it")
     return held
 
 
@@ -141,8 +160,6 @@ async def _answer(
 ) -> RunResult:
     """Ask the model, within the message's deadline. Every failure is a result."""
     settings = worker.settings
-    if held.deaths >= settings.max_deaths:
-        return apologise(Reason.WORKER_LOST)
     if isinstance(agent, Reason):
         return apologise(agent)
     try:

@@ -17,6 +17,7 @@ from celery.signals import (
 )
 
 from orchestrator.main import app
+from orchestrator.quarantine import Quarantine
 from orchestrator.runtime import Runtime
 from orchestrator.serving import StatusServer
 from shared.config import ConfigurationError, load_settings
@@ -35,6 +36,9 @@ class _Process:
 
     server: StatusServer | None = None
     """Its /metrics, /healthz and /readyz."""
+
+    quarantine: Quarantine | None = None
+    """What works on messages that workers died of."""
 
 
 def runtime() -> Runtime:
@@ -65,6 +69,8 @@ def _start(**_: Any) -> None:
         made = Runtime.build(load_settings())
         made.start()
         _Process.runtime = made
+        _Process.quarantine = Quarantine(made)
+        _Process.quarantine.start()
         if made.settings.worker_listen is not None:
             _Process.server = StatusServer(made.settings.worker_listen, made)
             _Process.server.start()
@@ -103,6 +109,8 @@ def _drain(**_: Any) -> None:
 def _close(**_: Any) -> None:
     if _Process.server is not None:
         _Process.server.stop()
+    if _Process.quarantine is not None:
+        _Process.quarantine.stop()
     if _Process.runtime is not None:
         _Process.runtime.close()
 

@@ -123,8 +123,11 @@ class Settings(BaseModel):
     drain_s: Seconds = 10.0
     """Time after SIGTERM in which messages under way may still finish before they are handed back."""
 
-    max_deaths: Annotated[int, Field(ge=1, le=100)] = 3
-    """Times a message may be under way when its worker dies before it is recorded as failed."""
+    quarantine_after_deaths: Annotated[int, Field(ge=1, le=100)] = 2
+    """Times a message may be under way when its worker dies before it is tried in a process of its own."""
+
+    max_errors: Annotated[int, Field(ge=1, le=100)] = 5
+    """Times a fault of the worker itself may interrupt a message before it is recorded as failed."""
 
     history_token_budget: Annotated[int, Field(ge=0)] = 4000
     """Tokens of earlier conversation in a prompt, by estimate; 0: none."""

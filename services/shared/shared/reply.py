@@ -40,8 +40,11 @@ class Reason(StrEnum):
     MESSAGE_CONFLICT = "message_conflict"
     """Another message was recorded under the same id."""
 
-    WORKER_LOST = "worker_lost"
-    """Workers died again and again while the message was under way."""
+    PARKED = "parked"
+    """Workers died while the message was under way, and so did a process that had nothing else to do."""
+
+    DROPPED = "dropped"
+    """It was parked, and somebody decided that it stays unanswered."""
 
     FALLBACK_REFUSED = "fallback_refused"
     """The agent's group failed and the agent forbids another."""

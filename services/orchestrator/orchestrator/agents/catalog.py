@@ -113,7 +113,9 @@ class AgentCatalog:
             return Missing.UNKNOWN if complete else Missing.NOT_YET
         return entry
 
-    def swap(self, agents: Mapping[AgentKey, ServedAgent], problems: tuple[Problem, ...] = ()) -> None:
+    def swap(
+        self, agents: Mapping[AgentKey, ServedAgent | Missing], problems: tuple[Problem, ...] = ()
+    ) -> None:
         """Put `agents` in effect instead of all that were, with what could not be."""
         self._entries, self._problems, self.complete = dict(agents), problems, True
 
@@ -158,3 +160,21 @@ class AgentSource(Protocol):
 
     def accepting(self) -> bool:
         """Whether messages may be answered from the catalog as it is now."""
+
+
+class GivenAgents:
+    """A source that follows nothing: the catalog was filled by whoever made it."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+    def healthy(self) -> bool:
+        """Return True: there is nothing to follow."""
+        return True
+
+    def accepting(self) -> bool:
+        """Return True: the catalog is as it should be."""
+        return True

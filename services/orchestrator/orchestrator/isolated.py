@@ -1,0 +1,70 @@
+"""A process for each message that workers died of: ``python -m orchestrator.isolated``.
+
+Reads jobs, one a line, and answers each in a fork of its own: what a message does to its process ends with
+it. Prints a line for each: the fork's exit status, negative the signal that ended it. It is started, fed
+and ended by :mod:`orchestrator.isolation`. It has no threads, so that it may fork.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import DeliveryError
+from orchestrator.job import AGAIN, Job
+from orchestrator.runtime import Runtime
+from orchestrator.tasks import run_steps
+from shared.config import load_settings
+
+log = logging.getLogger(__name__)
+
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
+
+
+def main() -> None:
+    """Answer the jobs on stdin until its end."""
+    logging.basicConfig(level=logging.INFO)
+    with suppress(OSError):  # not Linux
+        # Where memory runs out, the kernel is to end these processes rather than the worker beside them.
+        _OOM_SCORE.write_text("1000")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is for the fork; this one ends with its stdin
+    for line in sys.stdin.buffer:
+        process = os.fork()
+        if process == 0:
+            os._exit(_answer(line))
+        _, status = os.waitpid(process, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
+
+
+def _answer(line: bytes) -> int:
+    """Answer one job; return the exit status of its process."""
+    try:
+        job = Job.model_validate_json(line)
+        key = (job.message.tenant_id, job.message.agent)
+        runtime = Runtime.isolated(load_settings(), job.owner, key, job.served())
+
+        def drain(*_: Any) -> None:
+            runtime.running.drain()
+
+        signal.signal(signal.SIGTERM, drain)
+        runtime.start_answering()
+        try:
+            run_steps(job.message.model_dump(mode="json"), runtime)
+        finally:
+            runtime.close()
+    except DeliveryError:
+        return AGAIN
+    except Exception:
+        log.exception("a suspected message could not be tried")
+        return AGAIN
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Parked messages: processes die of them, and people decide what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine, func, or_, select, update
+
+from orchestrator.messages import reply_of
+from orchestrator.replies import FAILURES
+from shared.db import get_session
+from shared.reply import MessageStatus, Reason, Reply
+from shared.rls import tenant_scope
+from shared.tables import messages
+
+_FAILED = {"status": MessageStatus.FAILED.value, "finished_at": func.now()}
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedMessage:
+    """One parked message, without its text."""
+
+    message_id: str
+    """Its id."""
+
+    agent: str
+    """The agent it is addressed to."""
+
+    thread_id: str
+    """Its conversation."""
+
+    received_at: datetime
+    """When it was accepted."""
+
+    parked_at: datetime
+    """When it was given up."""
+
+    deaths: int
+    """Processes that died while it was under way."""
+
+
+def park(tenant_id: str, message_id: str, *, on: Engine | None = None) -> Reply | None:
+    """Give up a message that nobody works on, in the scope of its tenant.
+
+    Returns its reply; None when it was not there to be given up.
+    """
+    with get_session(on) as session:
+        parked = session.execute(
+            update(messages)
+            .where(
+                messages.c.tenant_id == tenant_id,
+                messages.c.message_id == message_id,
+                messages.c.status == MessageStatus.RECEIVED,
+                or_(messages.c.owner.is_(None), messages.c.lease_expires_at < func.now()),
+            )
+            .values(
+                **_FAILED,
+                deaths=messages.c.deaths + func.num_nonnulls(messages.c.owner),
+                owner=None,
+                lease_expires_at=None,
+                reason=Reason.PARKED,
+                reply=FAILURES[Reason.PARKED],
+            )
+            .returning(*messages.c)
+        ).one_or_none()
+    return None if parked is None else reply_of(parked)
+
+
+def list_parked(tenant_id: str, *, on: Engine | None = None) -> list[ParkedMessage]:
+    """List a tenant's parked messages, the oldest first."""
+    with tenant_scope(tenant_id), get_session(on) as session:
+        rows = session.execute(
+            select(
+                messages.c.message_id,
+                messages.c.agent,
+                messages.c.thread_id,
+                messages.c.received_at,
+                messages.c.finished_at.label("parked_at"),
+                messages.c.deaths,
+            )
+            .where(messages.c.tenant_id == tenant_id, messages.c.reason == Reason.PARKED)
+            .order_by(messages.c.seq)
+        )
+        return [ParkedMessage(**row._asdict()) for row in rows]
+
+
+def retry_parked(tenant_id: str, message_id: str, *, on: Engine | None = None) -> bool:
+    """Let a parked message be answered after all, as if it were new. Returns whether it was parked."""
+    return _decide(
+        tenant_id,
+        message_id,
+        {
+            "status": MessageStatus.RECEIVED.value,
+            "finished_at": None,
+            "reason": None,
+            "reply": None,
+            "deaths": 0,
+            "errors": 0,
+            "queued_at": None,  # a worker's sweeper queues it
+        },
+        on,
+    )
+
+
+def drop_parked(tenant_id: str, message_id: str, *, on: Engine | None = None) -> bool:
+    """Leave a parked message unanswered for good. Returns whether it was parked."""
+    values = {"reason": Reason.DROPPED.value, "reply": FAILURES[Reason.DROPPED]}
+    return _decide(tenant_id, message_id, values, on)
+
+
+def _decide(tenant_id: str, message_id: str, values: Mapping[str, object], on: Engine | None) -> bool:
+    with tenant_scope(tenant_id), get_session(on) as session:
+        decided = session.execute(
+            update(messages)
+            .where(
+                messages.c.tenant_id == tenant_id,
+                messages.c.message_id == message_id,
+                messages.c.reason == Reason.PARKED,
+            )
+            .values(values)
+            .returning(messages.c.seq)
+        )
+        return decided.one_or_none() is not None

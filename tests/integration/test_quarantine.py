@@ -1,0 +1,114 @@
+"""Messages that workers die of: the innocent are answered, the one that kills is parked."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import psutil
+
+from konstruct_cli.stack.process import ManagedProcess
+from orchestrator.messages import find_reply
+from orchestrator.parked import drop_parked, list_parked, retry_parked
+from shared.reply import MessageStatus
+from tests.support.pool import Exchange, StubPool, echo
+from tests.support.waiting import eventually
+from tests.support.worker import Cell
+
+KILLER = "kill whoever asks"
+GOOD = 31
+
+
+def kill_the_asker(pool: StubPool, exchange: Exchange) -> None:
+    """Answer as usual, but end the process that asks on behalf of the killer."""
+    if exchange.request.messages[-1].content == KILLER:
+        asking = exchange.handler.client_address[1]
+        for connection in psutil.net_connections("tcp4"):
+            if connection.pid and connection.laddr and connection.laddr.port == asking:
+                os.kill(connection.pid, signal.SIGKILL)
+    echo(pool, exchange)
+
+
+def start(cell: Cell) -> ManagedProcess:
+    return cell.start_worker(
+        KONSTRUCT_WORKER_CONCURRENCY=str(GOOD + 1), KONSTRUCT_LEASE_S="3", KONSTRUCT_DRAIN_S="1"
+    )
+
+
+def test_one_killer_among_thirty_one_good_messages(cell: Cell) -> None:
+    killer = cell.message(KILLER)
+    good = [cell.message(f"good {number}") for number in range(GOOD)]
+    cell.pool.answer = kill_the_asker
+    cell.pool.gate.clear()
+    workers = [start(cell)]
+    cell.submit(*good[:16], killer, *good[16:])
+    eventually(lambda: cell.pool.waiting >= GOOD + 1, within_s=60, what="a worker full of work")
+    cell.pool.gate.set()
+
+    def parked() -> bool:
+        """As Kubernetes would: a worker that died is started again."""
+        if workers[-1].exit_code() is not None:
+            workers.append(start(cell))
+        return find_reply("acme", killer.message_id, on=cell.engine) is not None
+
+    eventually(parked, within_s=120, what="the killer's end")
+    reply = cell.reply(killer)
+    assert (reply.status, reply.reason) == ("failed", "parked")
+    replies = [cell.reply(message, within_s=60) for message in good]
+    assert {reply.status for reply in replies} == {MessageStatus.ANSWERED}
+    assert len(workers) == 3, "the third lives"
+    assert cell.database.rows("select count(*) from messages where status = 'received'") == [(0,)]
+
+    (found,) = list_parked("acme", on=cell.engine)
+    assert (found.message_id, found.deaths) == (killer.message_id, 3)
+    assert list_parked("globex", on=cell.engine) == []
+    assert not retry_parked("globex", killer.message_id, on=cell.engine)
+    cell.pool.answer = echo
+    assert retry_parked("acme", killer.message_id, on=cell.engine)
+    assert cell.reply(killer).text == f"You said: {KILLER}"
+
+
+def suspect(cell: Cell, deaths: int) -> None:
+    """Let every message look as if the worker that held it had died, the last of `deaths`."""
+    cell.database.execute(
+        "update messages set owner = 'gone', lease_expires_at = now() - interval '1 s',"
+        f" deaths = {deaths - 1}"
+    )
+
+
+def test_what_died_in_quarantine_is_parked_and_may_be_dropped(cell: Cell) -> None:
+    message = cell.message("poison")
+    cell.submit(message)
+    suspect(cell, 3)
+    cell.start_worker()
+    reply = cell.reply(message)
+    assert (reply.status, reply.reason) == ("failed", "parked")
+    assert cell.pool.requests == []
+    assert drop_parked("acme", message.message_id, on=cell.engine)
+    assert not drop_parked("acme", message.message_id, on=cell.engine)
+    assert cell.reply(message).reason == "dropped"
+    assert list_parked("acme", on=cell.engine) == []
+
+
+def test_a_worker_that_shuts_down_hands_back_what_is_in_quarantine(cell: Cell) -> None:
+    cell.pool.gate.clear()
+    message = cell.message("slow")
+    cell.submit(message)
+    suspect(cell, 2)
+    first = cell.start_worker()
+    eventually(lambda: cell.pool.waiting == 1, what="the process asking the pool")
+    os.kill(first.pid, signal.SIGTERM)
+    eventually(lambda: first.exit_code() is not None, what="the worker's end")
+    owners = "select deaths, owner from messages"
+    eventually(lambda: cell.database.rows(owners) == [(2, None)], what="the claim given up")
+    cell.pool.gate.set()
+    cell.start_worker()
+    assert cell.reply(message).text == "You said: slow"
+
+
+def test_an_agent_that_is_unknown_or_suspended_is_so_in_quarantine(cell: Cell) -> None:
+    message = cell.message("hello", agent="nobody")
+    cell.submit(message)
+    suspect(cell, 2)
+    cell.start_worker()
+    assert cell.reply(message).reason == "agent_unknown"
