@@ -201,12 +201,15 @@ class Dispatcher:
 
     def _note(self, deployment: Deployment, error: AttemptError, *, fair: bool = True) -> None:
         cooling = fair and self._cooldowns.note_failure(deployment.name, error, own_s=deployment.cooldown_s)
+        cooling_s = self._cooldowns.remaining(deployment.name) if cooling else 0.0
+        if cooling:
+            self._metrics.cools(deployment.name, cooling_s)
         _log.warning(
             "call failed deployment=%s reason=%s status=%s cooling_s=%.0f",
             deployment.name,
             error.reason.value,
             error.status,
-            self._cooldowns.remaining(deployment.name) if cooling else 0,
+            cooling_s,
         )
 
     def _retry_after(self, groups: list[str]) -> float | None:

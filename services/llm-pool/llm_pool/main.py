@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ from llm_pool.gate import Gate, Load
 from llm_pool.metrics import Metrics
 from llm_pool.problems import problem
 from llm_pool.routes import internal_error, router
+from llm_pool.shared_values import shared_folder
 from llm_pool.state import open_pool
 from shared.config import ConfigurationError, Settings, load_settings
 from shared.contract import CompletionRequest, Problem, ProblemCode
@@ -56,7 +58,7 @@ class PoolApp(FastAPI):
 
 def create_app(settings: Settings) -> FastAPI:
     """Make the application. Its resources are built when its lifespan starts."""
-    metrics = Metrics()
+    metrics = Metrics(shared_folder())
     load = Load(settings.llm_pool_max_in_flight, metrics.in_flight)
     metrics.in_flight_limit.set(load.limit)
 
@@ -99,16 +101,25 @@ def run() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         settings = load_settings()
-        host, port = _address(settings.llm_pool_listen)
+        _address(settings.llm_pool_listen)
         asyncio.run(_try_out(settings))
     except ConfigurationError as error:
         sys.stderr.write(f"konstruct-llm-pool: {error}\n")
         sys.exit(EXIT_USAGE)
+    if settings.llm_pool_workers > 1:
+        # Another program in this one's place: a parent needs nothing of the 150 MB that are imported by now.
+        os.execv(sys.executable, [sys.executable, "-m", "llm_pool.processes"])  # noqa: S606
+    serve(settings, PoolServer)
+
+
+def serve(settings: Settings, kind: type[PoolServer], sockets: list[socket.socket] | None = None) -> None:
+    """Serve with a server of `kind`, on `sockets` or on the configured address."""
     app = create_app(settings)
     # Imports leave a quarter of a million objects that never die; walking them at each full collection
     # stalls every request for more than a tenth of a second.
     gc.collect()
     gc.freeze()
+    host, port = _address(settings.llm_pool_listen)
     config = uvicorn.Config(
         app,
         host=host,
@@ -119,7 +130,7 @@ def run() -> None:
         timeout_graceful_shutdown=int(settings.llm_pool_timeout_s) + DRAIN_MARGIN_S,
         log_config=None,
     )
-    PoolServer(config, app).run()
+    kind(config, app).run(sockets)
 
 
 class PoolServer(uvicorn.Server):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 from prometheus_client import (
     CollectorRegistry,
@@ -15,6 +16,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from llm_pool.shared_values import COOLING, AllProcesses, cooling_until
 from shared.build_info import add_build_info
 from shared.contract import FallbackReason, ProblemCode, Usage
 
@@ -38,6 +40,9 @@ _BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 
 _OVERHEAD_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 """Upper bounds for the pool's own part, in seconds."""
+
+_COOLING_HELP = "1 while a deployment is left alone after failures."
+"""What the metric of cooldowns means."""
 
 _ATTEMPT_OUTCOMES = (
     OK,
@@ -68,7 +73,8 @@ _REFUSED = (
 class Metrics:
     """The pool's metrics."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: Path | None = None) -> None:
+        """`shared` is the folder of the values of all processes that answer for one another, if there are."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody reads
         self.registry = CollectorRegistry(auto_describe=True)
         """Where they live."""
@@ -126,17 +132,31 @@ class Metrics:
             "konstruct_llm_group_deployments",
             "Usable deployments of a group: those with all that they need, whether or not they cool down.",
             ["group"],
+            multiprocess_mode="livemax",
             registry=self.registry,
         )
-        self.in_flight = Gauge("konstruct_llm_in_flight", "Completions under way.", registry=self.registry)
+        self.in_flight = Gauge(
+            "konstruct_llm_in_flight",
+            "Completions under way.",
+            multiprocess_mode="livesum",
+            registry=self.registry,
+        )
         """Completions under way."""
         self.in_flight_limit = Gauge(
             "konstruct_llm_in_flight_limit",
             "Completions that may be under way; one more is refused as overloaded.",
+            multiprocess_mode="livesum",
             registry=self.registry,
         )
         """Completions that may be under way."""
         add_build_info(self.registry, "llm-pool", "konstruct-llm-pool")
+        self._shown: Collector = self.registry
+        self._cooling_until: Gauge | None = None
+        if shared is not None:
+            self._shown = AllProcesses(shared)
+            self._cooling_until = Gauge(
+                COOLING, _COOLING_HELP, ["deployment"], multiprocess_mode="livemax", registry=None
+            )
 
     def prepare(
         self,
@@ -176,6 +196,8 @@ class Metrics:
             for outcome in _ATTEMPT_OUTCOMES:
                 self._attempts.labels(deployment, outcome)
             self._attempt_duration.labels(deployment)
+            if self._cooling_until is not None:
+                self._cooling_until.labels(deployment)
         self.registry.register(_Cooling(cooling))
 
     def attempt(self, deployment: str, outcome: str, seconds: float) -> None:
@@ -183,6 +205,11 @@ class Metrics:
         self._attempts.labels(deployment, outcome).inc()
         if outcome != CANCELLED:
             self._attempt_duration.labels(deployment).observe(seconds)
+
+    def cools(self, deployment: str, seconds: float) -> None:
+        """Note that a deployment is left alone for `seconds` from now; for other processes to tell."""
+        if self._cooling_until is not None:
+            self._cooling_until.labels(deployment).set(cooling_until(seconds))
 
     def fallback(self, source: str, target: str, reason: FallbackReason) -> None:
         """Count one turn to another group."""
@@ -207,7 +234,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """Return the text format."""
-        return generate_latest(self.registry)
+        return generate_latest(self._shown)
 
 
 class _Cooling(Collector):
@@ -218,11 +245,7 @@ class _Cooling(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield one sample for each deployment."""
-        family = GaugeMetricFamily(
-            "konstruct_llm_deployment_cooling",
-            "1 while a deployment is left alone after failures.",
-            labels=["deployment"],
-        )
+        family = GaugeMetricFamily(COOLING, _COOLING_HELP, labels=["deployment"])
         for name, value in self._cooling().items():
             family.add_metric([name], float(value))
         yield family

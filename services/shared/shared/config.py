@@ -58,6 +58,9 @@ class Settings(BaseModel):
     llm_pool_listen: str = "0.0.0.0:8004"
     """Address and port the pool listens on."""
 
+    llm_pool_workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that serve; limits and cooldowns of the pool are those of each process."""
+
     llm_pool_config: Path | None = None
     """LiteLLM configuration file (model_list, router_settings); none: groups from provider keys."""
 
