@@ -49,6 +49,7 @@ class TcpProxy:
         self._target = ("127.0.0.1", port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._mode = Mode.PASS
+        self._muted: bytes | None = None
         self._pairs: list[_Pair] = []
         self._lock = threading.Lock()
 
@@ -80,6 +81,10 @@ class TcpProxy:
         with self._lock:
             for pair in self._pairs:
                 pair.frozen = True
+
+    def mute(self, word: bytes) -> None:
+        """Leave each connection half open, now and later, as soon as its client says `word`."""
+        self._muted = word
 
     def reset(self) -> None:
         """Reset every connection."""
@@ -119,6 +124,8 @@ class TcpProxy:
         def run() -> None:
             with contextlib.suppress(OSError):
                 while data := source.recv(65536):
+                    if self._muted and source is pair.client and self._muted in data:
+                        pair.frozen = True
                     if not pair.frozen and sink is not None:
                         sink.sendall(data)
             if pair.ended or not pair.frozen:
