@@ -158,7 +158,7 @@ def _reconcile_time() -> Panel:
         "Time of one look",
         "How long the operator takes for one look at an Agent, its writes included.",
         *(
-            Query(quantile(share, "konstruct_operator_reconcile_duration_seconds"), f"{share:.0%}")
+            Query(quantile(share, "konstruct_operator_reconcile_duration_seconds"), f"{100 * share:g} %")
             for share in (0.5, 0.99)
         ),
         unit="s",

@@ -12,7 +12,7 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard
 
-from dashboards.panels import DATASOURCE, WARNING
+from dashboards.panels import BAD, DATASOURCE, WARNING
 from dashboards.promql import KNOWN_GROUP, select
 
 GRID = 24
@@ -50,9 +50,9 @@ class _Annotation(dashboard.AnnotationQuery):
 
 
 class _Annotated(Builder[dashboard.AnnotationQuery]):
-    def __init__(self, title: str, expression: str, colour: str) -> None:
+    def __init__(self, title: str, expression: str, colour: str, *, shown: bool) -> None:
         self._made = _Annotation(
-            name=title, datasource=DATASOURCE, icon_color=colour, expr=expression, enable=True
+            name=title, datasource=DATASOURCE, icon_color=colour, expr=expression, enable=shown
         )
 
     def build(self) -> dashboard.AnnotationQuery:
@@ -133,8 +133,9 @@ def _choice(name: str, label: str, query: str, everything: str) -> Builder[dashb
 
 def _annotations() -> Iterable[Builder[dashboard.AnnotationQuery]]:
     share = select("konstruct:llm_fallback:ratio_rate5m", KNOWN_GROUP)
-    yield _Annotated("Degraded", f"{share} > {DEGRADED:g}", WARNING)
-    yield _Annotated("Alert", 'ALERTS{alertname=~"Konstruct.+", alertstate="firing"}', "red")
+    yield _Annotated("Degraded", f"{share} > {DEGRADED:g}", WARNING, shown=True)
+    firing = select("ALERTS", 'alertname=~"Konstruct.+"', 'alertstate="firing"')
+    yield _Annotated("Alerts", firing, BAD, shown=False)
 
 
 def _links() -> Builder[dashboard.DashboardLink]:

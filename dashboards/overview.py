@@ -108,11 +108,11 @@ def _degraded() -> Panel:
 
 def _since() -> Panel:
     degraded = f"(({FALLBACK} or 0 * {REQUESTS}) > bool {DEGRADED:g})"
-    fine = f"max_over_time(timestamp({FALLBACK} <= {DEGRADED:g})[1d:1m])"
+    fine = f"max_over_time(timestamp({FALLBACK} <= {DEGRADED:g})[1d:30s])"
     return words(
         "Degraded for",
-        "Time since no group was degraded, to the minute; a day at most. Orange regions in the graphs below "
-        "are the same times.",
+        "Time since no group was degraded, to half a minute; a day at most. Orange regions in the graphs are "
+        "the same times.",
         Query(f"({degraded} * (time() - {fine})) or ({degraded} * 86400)"),
         {0: ("Not degraded", GOOD)},
         unit="s",
@@ -121,13 +121,17 @@ def _since() -> Panel:
 
 
 def _why() -> Panel:
-    reasons = total(increase("konstruct_llm_fallbacks_total", over=NOW), "reason")
+    def most(matcher: str) -> str:
+        reasons = total(increase("konstruct_llm_fallbacks_total", matcher, over=NOW), "reason")
+        return f"topk(1, {reasons} > 0)"
+
     nothing = 'label_replace(vector(0), "reason", "nothing fell back", "", "")'
+    cause, follows = most('reason!="cooldown"'), most('reason="cooldown"')
     return name(
         "Why",
-        "The most frequent reason, in the last five minutes, why a group did not answer itself. What each "
-        "means and what to do: docs/llm-pool.md, docs/runbooks.",
-        Query(f"topk(1, {reasons} > 0) or on () {nothing}", "{{reason}}"),
+        "The most frequent reason, in the last five minutes, why a group did not answer itself; `cooldown`, "
+        "which only follows from others, if there is no other. What each means: docs/llm-pool.md.",
+        Query(f"{cause} or on () {follows} or on () {nothing}", "{{reason}}"),
     )
 
 

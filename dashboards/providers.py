@@ -5,7 +5,18 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from dashboards.board import Row, board
-from dashboards.panels import BAD, GOOD, NEUTRAL, OUTCOMES, PER_SECOND, WARNING, Query, graph, number
+from dashboards.panels import (
+    BAD,
+    GOOD,
+    NEUTRAL,
+    OUTCOMES,
+    PER_SECOND,
+    UNIMPORTANT,
+    WARNING,
+    Query,
+    graph,
+    number,
+)
 from dashboards.promql import (
     GROUP,
     KNOWN_GROUP,
@@ -114,6 +125,7 @@ def _calls() -> Panel:
         Query(what_there_is(calls, "deployment", "outcome"), "{{name}}"),
         unit=PER_SECOND,
         stacked=True,
+        colours={"none": UNIMPORTANT, "/→ ok$/": GOOD, "/→ cancelled$/": UNIMPORTANT},
     )
 
 
@@ -136,7 +148,7 @@ def _call_time() -> Panel:
         *(
             Query(
                 quantile(share, "konstruct_llm_attempt_duration_seconds", by="deployment"),
-                f"{{{{deployment}}}}, {share:.0%}",
+                f"{{{{deployment}}}}, {100 * share:g} %",
             )
             for share in (0.5, 0.95)
         ),
@@ -153,6 +165,7 @@ def _turns() -> Panel:
         Query(what_there_is(turns, "from_group", "to_group", "reason"), "{{name}}"),
         unit=PER_SECOND,
         stacked=True,
+        colours={"none": UNIMPORTANT, **{f"/→ {reason}$/": colour for reason, colour in OUTCOMES.items()}},
     )
 
 
@@ -189,7 +202,7 @@ def _overhead() -> Panel:
         "Time of a request that was not spent waiting for providers. It grows when the pool is short of "
         "processor time.",
         *(
-            Query(quantile(share, "konstruct_llm_overhead_seconds"), f"{share:.0%}")
+            Query(quantile(share, "konstruct_llm_overhead_seconds"), f"{100 * share:g} %")
             for share in (0.5, 0.95, 0.99)
         ),
         unit="s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -53,12 +54,12 @@ class Asker:
         return [answer for target in panel["targets"] for answer in self._target(target, dashboard)]
 
     def times_of(self, annotation: Loaded, dashboard: Loaded) -> list[tuple[float, float]]:
-        """Ask for the regions of an annotation: from when to when it had a value."""
-        return sorted(
-            region
-            for series in self._range(annotation["expr"], dashboard)
-            for region in self._regions(self._aligned(series))
-        )
+        """Ask for the regions of an annotation: from when to when any of its series had a value."""
+        there = [self._aligned(series) for series in self._range(annotation["expr"], dashboard)]
+        values = (any(not math.isnan(value) for value in at) for at in zip(*there, strict=True))
+        shown = itertools.groupby(zip(self.times, values, strict=False), key=lambda one: one[1])
+        spans = [[at for at, _ in span] for value, span in shown if value]
+        return [(span[0] - self.step_s / 2, span[-1] + self.step_s / 2) for span in spans]
 
     def _target(self, target: Loaded, dashboard: Loaded) -> Iterator[Answer]:
         if target.get("instant"):
@@ -81,18 +82,6 @@ class Asker:
     def _aligned(self, series: Series) -> tuple[float, ...]:
         found = {round((point.at - self.times[0]) / self.step_s): point.value for point in series.points}
         return tuple(found.get(index, math.nan) for index in range(len(self.times)))
-
-    def _regions(self, values: tuple[float, ...]) -> Iterator[tuple[float, float]]:
-        start: float | None = None
-        for at, value in zip(self.times, values, strict=True):
-            there = not math.isnan(value)
-            if there and start is None:
-                start = at
-            if not there and start is not None:
-                yield start, at - self.step_s
-                start = None
-        if start is not None:
-            yield start, self.times[-1]
 
 
 def _legend(target: Loaded, series: Series) -> str:

@@ -41,7 +41,7 @@ def graph(
     axes = canvas.axes(box.inside(left=54, top=4, right=10, bottom=used + 20))
     for colour, spans in regions.items():
         for start, end in spans:
-            axes.axvspan(start, end, color=colour, alpha=0.14, linewidth=0)
+            axes.axvspan(start, end, color=colour, alpha=0.09, linewidth=0)
     shape = _stack if _stacked(panel) else _lines
     highest = shape(axes, times, answers, styles)
     for step in defaults["thresholds"]["steps"] if "thresholds" in defaults else []:
@@ -49,7 +49,8 @@ def graph(
             axes.axhline(step["value"], color=theme.colour(step["color"]), linestyle="--", linewidth=0.8)
     top = defaults.get("max") or highest * 1.08 or 1
     axes.set(xlim=(times[0], times[-1]), ylim=(0, top))
-    marks = ticks(top, whole=defaults["unit"] == "none")
+    minutes = defaults["unit"] == "s" and top >= 60
+    marks = ticks(top, whole=defaults["unit"] == "none", base=60 if minutes else 1)
     axes.set_yticks(marks, [shown(mark, defaults["unit"]) for mark in marks])
     clock(axes, times)
 

@@ -22,6 +22,7 @@ def draw(dashboard: Loaded, asker: Asker) -> Canvas:
     regions = {
         theme.colour(one["iconColor"]): asker.times_of(one, dashboard)
         for one in dashboard["annotations"]["list"]
+        if one["enable"]
     }
     for panel in dashboard["panels"]:
         box = _box(panel)

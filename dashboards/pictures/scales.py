@@ -37,14 +37,14 @@ def legend(canvas: Canvas, box: Box, entries: Sequence[tuple[str, str]]) -> floa
     return rows * 17 + 6
 
 
-def ticks(top: float, *, whole: bool) -> list[float]:
-    """Choose round values up to `top`; whole numbers for what is counted."""
-    rough = top / 4
+def ticks(top: float, *, whole: bool = False, base: float = 1) -> list[float]:
+    """Choose round values up to `top`, as multiples of `base`; whole numbers for what is counted."""
+    rough = top / base / 4
     magnitude = 10 ** math.floor(math.log10(rough))
     step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= rough)
     if whole:
         step = max(math.ceil(step), 1)
-    return [index * step for index in range(int(top / step) + 1)]
+    return [index * step * base for index in range(int(top / base / step) + 1)]
 
 
 def clock(axes: Axes, times: Sequence[float]) -> None:

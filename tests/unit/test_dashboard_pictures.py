@@ -19,6 +19,8 @@ from dashboards.pictures.units import shown
 from dashboards.queries import load_all, panels
 from tests.support.prometheus import Api
 
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+
 LOADED = load_all()
 
 START, END = 1_800_000_000.0, 1_800_000_600.0
@@ -85,3 +87,10 @@ def test_every_panel_is_drawn(tmp_path: Path, name: str, labels: Mapping[str, st
     draw(LOADED[name], Asker(prometheus(labels), START, END, scrape_s=5)).save(path)
     with Image.open(path) as drawn:
         assert drawn.width == WIDTH
+
+
+@pytest.mark.parametrize("name", LOADED)
+def test_the_documentation_has_a_picture_that_loads_fast(name: str) -> None:
+    path = IMAGES / f"dashboard-{name}.png"
+    assert path.stat().st_size < 250_000
+    assert f"images/{path.name}" in (IMAGES.parent / "dashboards.md").read_text()

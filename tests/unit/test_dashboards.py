@@ -99,4 +99,4 @@ def test_rates_are_over_windows_that_fit_the_scrapes(loaded: dict[str, Any]) -> 
         for target in panel["targets"]:
             assert target["interval"] == "30s", panel["title"]
             for window in re.findall(r"\[([^\]]+)\]", target["expr"]):
-                assert window in ("$__rate_interval", "$__range", "5m", "15m", "1h", "1d:1m"), panel["title"]
+                assert window in ("$__rate_interval", "$__range", "5m", "15m", "1h", "1d:30s"), panel["title"]
