@@ -32,6 +32,11 @@ def start(cell: Cell, redis_url: str) -> Probed:
     return Probed(f"http://127.0.0.1:{port}")
 
 
+def proxy_of(server: Redis) -> TcpProxy:
+    """Make a proxy of the broker."""
+    return TcpProxy(int(server.address.rpartition(":")[2]))
+
+
 def deliver(cell: Cell, count: int) -> None:
     """Queue messages as a gateway may: nothing else knows of them yet, so nobody queues them again."""
     for number in range(count):
@@ -40,7 +45,7 @@ def deliver(cell: Cell, count: int) -> None:
 
 def test_a_deaf_worker_is_found_within_its_minute(cell: Cell, redis_server: Redis) -> None:
     """All at once, since a minute is a minute: one that is deaf, one that idles, one whose Redis is away."""
-    with TcpProxy(redis_server.port) as proxy, TcpProxy(redis_server.port) as away:
+    with proxy_of(redis_server) as proxy, proxy_of(redis_server) as away:
         urls = [redis_server.url(0), redis_server.url(1), redis_server.url(2)]
         deaf = start(cell, urls[0].replace(redis_server.address, f"127.0.0.1:{proxy.port}"))
         idle = start(cell, urls[1])
@@ -63,7 +68,7 @@ def test_a_deaf_worker_is_found_within_its_minute(cell: Cell, redis_server: Redi
 
 def test_a_wait_for_messages_that_is_lost_is_begun_anew(cell: Cell, redis_server: Redis) -> None:
     """As a firewall forgets what was quiet for too long: that alone makes no worker deaf."""
-    with TcpProxy(redis_server.port) as proxy:
+    with proxy_of(redis_server) as proxy:
         worker = start(cell, redis_server.url(0).replace(redis_server.address, f"127.0.0.1:{proxy.port}"))
         proxy.freeze()
         messages = [cell.message(f"{number}") for number in range(3)]
