@@ -7,5 +7,6 @@ pytest_plugins = [
     "tests.support.database",
     "tests.support.pool",
     "tests.support.worker",
+    "tests.support.otlp",
     "tests.support.kubernetes",
 ]

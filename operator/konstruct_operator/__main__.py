@@ -18,6 +18,7 @@ from konstruct_operator.kopf_setup import kopf_settings, register_login
 from konstruct_operator.runtime import Runtime
 from konstruct_operator.serving import serve
 from shared.config import ConfigurationError, Settings, load_settings
+from shared.logs import setup_logs
 
 EXIT_FAULT = 1
 """Exit status when a part of the operator has ended by itself."""
@@ -33,12 +34,11 @@ log = logging.getLogger("konstruct_operator")
 
 def run() -> None:
     """Serve until SIGTERM or SIGINT."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    logging.getLogger("kopf").setLevel(logging.WARNING)  # a line for each event of each Agent otherwise
     try:
-        status = asyncio.run(operate(load_settings()))
+        settings = load_settings()
+        # kopf has a line for each event of each Agent.
+        setup_logs(settings, "operator", quiet=("kopf",))
+        status = asyncio.run(operate(settings))
     except ConfigurationError as error:
         status = _refuse(EXIT_USAGE, error)
     except ServedError as error:

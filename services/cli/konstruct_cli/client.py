@@ -6,7 +6,8 @@ import os
 import time
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -23,6 +24,7 @@ from shared.config import Settings, load_settings
 from shared.db import make_engine
 from shared.models import KonstructMessage
 from shared.reply import Reply
+from shared.tracing import start_tracing
 
 POLL_S = 0.05
 """Pause between two looks for a reply."""
@@ -46,6 +48,9 @@ class Connection:
 
     info: StackInfo | None
     """The local stack, if it is one."""
+
+    end_tracing: Callable[[], None] = lambda: None
+    """Sends the spans that are left."""
 
     def ask(
         self,
@@ -110,8 +115,9 @@ class Connection:
             ) from None
 
     def close(self) -> None:
-        """Close the database's connections."""
+        """Close the database's connections, and send what is left of traces."""
         self.engine.dispose()
+        self.end_tracing()
 
 
 def connect(state_dir: Path | None, environ: MutableMapping[str, str] | None = None) -> Connection:
@@ -141,3 +147,13 @@ def connect(state_dir: Path | None, environ: MutableMapping[str, str] | None = N
     environ["KONSTRUCT_WORKER_CONCURRENCY"] = _SENDER_CONNECTIONS
     settings = load_settings(environ)
     return Connection(source, settings, make_engine(settings), info)
+
+
+def traced(connection: Connection) -> Connection:
+    """Have what is sent over `connection` begin traces, if the settings say so.
+
+    Raises:
+        ConfigurationError: the environment asks for an exporter that there is none of.
+    """
+    end = start_tracing(connection.settings, "konstruct-cli", version("konstruct-cli"))
+    return replace(connection, end_tracing=end)

@@ -46,6 +46,6 @@ def open_stack(cluster: Cluster | None, state_dir: Path | None) -> Stack:
         from konstruct_cli.cluster.remote import RemoteStack
 
         return RemoteStack(cluster)
-    from konstruct_cli.client import connect
+    from konstruct_cli.client import connect, traced
 
-    return connect(state_dir)
+    return traced(connect(state_dir))

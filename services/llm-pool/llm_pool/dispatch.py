@@ -22,6 +22,7 @@ from llm_pool.failures import (
 from llm_pool.metrics import CANCELLED, INTERNAL, OK, Metrics
 from llm_pool.providers.base import Deployment, Prompt, Reply
 from llm_pool.router import PoolRouter
+from llm_pool.spans import CallSpans
 from shared.contract import (
     Attempt,
     CompletionRequest,
@@ -29,6 +30,7 @@ from shared.contract import (
     FallbackPolicy,
     FallbackReason,
 )
+from shared.logs import fields
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ class Dispatcher:
         *,
         timeout_s: float,
         attempt_timeout_s: float,
+        spans: CallSpans,
     ) -> None:
         """Keep what every request needs.
 
@@ -77,12 +80,14 @@ class Dispatcher:
             metrics: Where calls and fallbacks are counted.
             timeout_s: Longest that one request may take.
             attempt_timeout_s: Longest that one call may take.
+            spans: Where the spans of calls come from.
         """
         self._router = router
         self._cooldowns = cooldowns
         self._metrics = metrics
         self._timeout_s = timeout_s
         self._attempt_timeout_s = attempt_timeout_s
+        self._spans = spans
 
     def start(self, request: CompletionRequest, started: float) -> Trail:
         """Begin the record of a request that arrived at `started` (by `perf_counter`)."""
@@ -163,17 +168,21 @@ class Dispatcher:
         fair = min(fair, self._attempt_timeout_s)
         timeout_s = min(fair, remaining)
         outcome: str = CANCELLED
+        reply: Reply | None = None
+        failure: AttemptError | None = None
+        span = self._spans.start(deployment, prompt)
         try:
             async with asyncio.timeout(timeout_s):
                 reply = await deployment.caller.call(prompt, timeout_s)
             outcome = OK
         except TimeoutError:
-            error = AttemptError(FallbackReason.TIMEOUT)
-            outcome = error.reason.value
-            self._note(deployment, error, fair=timeout_s >= fair * FAIR_SHARE)
+            failure = AttemptError(FallbackReason.TIMEOUT)
+            outcome = failure.reason.value
+            self._note(deployment, failure, fair=timeout_s >= fair * FAIR_SHARE)
             if timeout_s < remaining:
-                raise error from None
+                raise failure from None
         except AttemptError as error:
+            failure = error
             outcome = error.reason.value
             self._note(deployment, error)
             raise
@@ -184,6 +193,8 @@ class Dispatcher:
             return reply
         finally:
             self._record(deployment, outcome, perf_counter() - began, trail)
+            if span is not None:
+                self._spans.end(span, outcome, reply, failure)
         raise DeadlineExceeded(trail.group, trail.attempts, trail.reason)
 
     def _record(self, deployment: Deployment, outcome: str, seconds: float, trail: Trail) -> None:
@@ -205,11 +216,13 @@ class Dispatcher:
         if cooling:
             self._metrics.cools(deployment.name, cooling_s)
         _log.warning(
-            "call failed deployment=%s reason=%s status=%s cooling_s=%.0f",
-            deployment.name,
-            error.reason.value,
-            error.status,
-            cooling_s,
+            "call failed",
+            extra=fields(
+                deployment=deployment.name,
+                reason=error.reason.value,
+                status=error.status,
+                cooling_s=round(cooling_s),
+            ),
         )
 
     def _retry_after(self, groups: list[str]) -> float | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
 import socket
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -27,6 +27,8 @@ from llm_pool.shared_values import shared_folder
 from llm_pool.state import open_pool
 from shared.config import ConfigurationError, Settings, load_settings
 from shared.contract import CompletionRequest, Problem, ProblemCode
+from shared.logs import setup_logs
+from shared.tracing import check_tracing, start_tracing, trace_ids
 
 DRAIN_MARGIN_S = 5
 """Seconds beyond the longest request that a stopping process waits for those under way."""
@@ -36,6 +38,15 @@ IDLE_CLIENT_S = 75
 
 EXIT_USAGE = 2
 """Exit status when the configuration is not usable."""
+
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+"""FastAPI would make spans of its own beside ours, for probes too, and log what exceptions say."""
 
 _SCHEMA_REF = "#/components/schemas/{model}"
 """Where the OpenAPI document keeps its schemas."""
@@ -64,10 +75,13 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        stop_tracing = start_tracing(settings, "konstruct-llm-pool", __version__)
         async with open_pool(settings, load, metrics) as pool:
             app.state.pool = pool
             yield
             pool.draining = True
+        # Here and not after the server's end: uvicorn dies of the signal that it was ended by.
+        await asyncio.to_thread(stop_tracing)
 
     app = PoolApp(
         title="Konstruct llm-pool",
@@ -76,6 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         docs_url=None,  # the page would load scripts from elsewhere
         redoc_url=None,
+        telemetry=_NO_TELEMETRY,
     )
     app.include_router(router)
     app.add_exception_handler(HTTPException, _no_such_path)
@@ -98,9 +113,9 @@ def app_from_env() -> FastAPI:
 
 def run() -> None:
     """Serve until SIGTERM or SIGINT: the command ``konstruct-llm-pool``."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         settings = load_settings()
+        setup_logs(settings, "llm-pool", ids=trace_ids)
         _address(settings.llm_pool_listen)
         asyncio.run(_try_out(settings))
     except ConfigurationError as error:
@@ -152,8 +167,9 @@ async def _try_out(settings: Settings) -> None:
     """Build the pool once before the socket is opened, so that a fault is one clear line.
 
     Raises:
-        ConfigurationError: the configuration of groups is not usable.
+        ConfigurationError: the configuration of groups or of traces is not usable.
     """
+    check_tracing(settings)
     metrics = Metrics()
     async with open_pool(settings, Load(1, metrics.in_flight), metrics, os.environ):
         pass

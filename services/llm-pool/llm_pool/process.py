@@ -6,7 +6,6 @@ Started by `llm_pool.processes`, and ends when that is gone.
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import socket
 import sys
@@ -14,6 +13,8 @@ import sys
 from llm_pool.main import PoolServer, serve
 from llm_pool.shared_values import take_slot
 from shared.config import load_settings
+from shared.logs import setup_logs
+from shared.tracing import trace_ids
 
 
 class Child(PoolServer):
@@ -31,10 +32,11 @@ class Child(PoolServer):
 
 def run() -> None:
     """Accept on the inherited listener until told to stop."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    settings = load_settings()
+    setup_logs(settings, "llm-pool", ids=trace_ids)
     listener, slot = map(int, sys.argv[1:])
     take_slot(slot)
-    serve(load_settings(), Child, [socket.socket(fileno=listener)])
+    serve(settings, Child, [socket.socket(fileno=listener)])
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from llm_pool.shared_values import FOLDER_VARIABLE, leave_slot
 from shared.config import ConfigurationError, Settings, load_settings
+from shared.logs import setup_logs
 from shared.net import host_and_port
 
 EXIT_USAGE = 2
@@ -95,8 +96,8 @@ class Processes:
 
 def run() -> None:
     """Take the place of ``konstruct-llm-pool``, which has found the configuration to be good."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = load_settings()
+    setup_logs(settings, "llm-pool")
     try:
         listener = _bind(settings)
     except ConfigurationError as error:

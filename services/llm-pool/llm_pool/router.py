@@ -186,19 +186,21 @@ class PoolRouter:
 
     def _deployment(self, name: str, spec: DeploymentSpec) -> Deployment:
         params = spec.params
+        model, provider = _provider_of(spec)
         limits = [params[limit] for limit in ("timeout", "request_timeout") if params.get(limit)]
         return Deployment(
             name=name,
             group=spec.group,
-            caller=self._caller(spec),
+            caller=self._caller(spec, model, provider),
+            provider=provider,
+            model=model,
             order=int(params.get("order", 1)),
             weight=next((float(params[by]) for by in ("weight", "rpm", "tpm") if params.get(by)), 0.0),
             attempt_timeout_s=min(limits) if limits else None,
             cooldown_s=params.get("cooldown_time"),
         )
 
-    def _caller(self, spec: DeploymentSpec) -> Caller:
-        model, provider = _provider_of(spec)
+    def _caller(self, spec: DeploymentSpec, model: str, provider: str) -> Caller:
         base_model = str(spec.model_info.get("base_model") or model)
         price = price_of(base_model, provider, {**spec.model_info, **spec.params})
         params: dict[str, Any] = {

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from starlette.types import Receive
 
 from llm_pool import __version__
+from llm_pool.account import Account
 from llm_pool.failures import RequestError
-from llm_pool.metrics import CANCELLED, NONE, OK
 from llm_pool.problems import problem, problem_of
 from llm_pool.state import PoolState
 from shared.contract import (
@@ -83,16 +83,16 @@ async def complete(request: Request) -> Response:
     work = asyncio.current_task()
     assert work is not None
     leaver = _Leaver(work)
+    account = Account(request.scope["headers"], asked, trail)
     watch = asyncio.create_task(leaver.watch(request.receive))
-    served, outcome = NONE, CANCELLED
     try:
         envelope = await state.dispatcher.complete(asked, trail, started)
-        served, outcome = envelope.served_group, OK
-        state.metrics.reply(served, envelope.usage, envelope.cost_usd)
+        account.answered(envelope)
+        state.metrics.reply(envelope.served_group, envelope.usage, envelope.cost_usd)
         return Response(envelope.__pydantic_serializer__.to_json(envelope), media_type="application/json")
     except RequestError as error:
         code, response = problem_of(error, list(state.router.groups))
-        outcome = code.value
+        account.outcome = code.value
         return response
     except asyncio.CancelledError:
         if not leaver.gone:
@@ -100,14 +100,11 @@ async def complete(request: Request) -> Response:
         work.uncancel()
         return Response(status_code=CLIENT_GONE)
     except Exception as error:  # noqa: BLE001 (the last stop: nothing of it may leave the pool)
-        outcome = ProblemCode.INTERNAL.value
+        account.outcome = ProblemCode.INTERNAL.value
         return internal_error(error)
     finally:
         watch.cancel()
-        if trail.group:
-            state.metrics.finished(trail.group, served, outcome, perf_counter() - started, trail.provider_s)
-        elif outcome == ProblemCode.UNKNOWN_GROUP.value:
-            state.metrics.refused(ProblemCode.UNKNOWN_GROUP)
+        account.close(perf_counter() - started, state.metrics)
 
 
 @router.get("/health", summary="Liveness and a summary", response_model=Health)

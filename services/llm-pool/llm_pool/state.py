@@ -21,6 +21,7 @@ from llm_pool.metrics import Metrics
 from llm_pool.pool_config import PoolConfig
 from llm_pool.providers.defaults import default_config
 from llm_pool.router import PoolRouter
+from llm_pool.spans import CallSpans
 from shared.config import Settings
 
 _log = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ async def open_pool(
                 metrics,
                 timeout_s=settings.llm_pool_timeout_s,
                 attempt_timeout_s=attempt_s,
+                spans=CallSpans(content=settings.tracing_content),
             )
             for group in router.health(cooldowns):
                 if not group.configured:

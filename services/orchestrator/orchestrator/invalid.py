@@ -13,12 +13,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from orchestrator.errors import PutBackError
 from orchestrator.replies import FAILURES
 from orchestrator.runtime import Runtime
+from orchestrator.telling import tell
 from shared.db import get_session, is_worth_a_retry
 from shared.manifest import describe
 from shared.models import KonstructMessage
 from shared.reply import MessageStatus, Reason, Reply
 from shared.rls import tenant_scope
 from shared.tables import messages
+from shared.tracing import kept_trace_id
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ def record_invalid(payload: Any, error: ValidationError, worker: Runtime) -> Rep
         status=MessageStatus.FAILED,
         reason=Reason.MESSAGE_INVALID,
     )
-    log.warning("a message was refused (tenant %s, id %s): %s", tenant_id, message_id, describe(error)[:500])
+    tell(reply, fault=describe(error)[:500])
     if tenant_id is None or message_id is None:
         worker.metrics.refuse(Reason.MESSAGE_INVALID)
         return reply
@@ -58,6 +60,7 @@ def record_invalid(payload: Any, error: ValidationError, worker: Runtime) -> Rep
         "sent_at": func.now(),
         "finished_at": func.now(),
         "reply": reply.text,
+        "trace_id": kept_trace_id(),
     }
     try:
         with tenant_scope(tenant_id), get_session(worker.engine) as session:

@@ -15,10 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from orchestrator import tracing
 from orchestrator.errors import DeliveryError
 from orchestrator.job import AGAIN, Job
 from orchestrator.runtime import Runtime
 from orchestrator.tasks import run_steps
+from orchestrator.worker import setup_worker_logs, start_worker_tracing
 from shared.config import load_settings
 
 log = logging.getLogger(__name__)
@@ -28,7 +30,7 @@ _OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 def main() -> None:
     """Answer the jobs on stdin until its end."""
-    logging.basicConfig(level=logging.INFO)
+    setup_worker_logs(load_settings())
     with suppress(OSError):  # not Linux
         # Where memory runs out, the kernel is to end these processes rather than the worker beside them.
         _OOM_SCORE.write_text("1000")
@@ -47,17 +49,21 @@ def _answer(line: bytes) -> int:
     try:
         job = Job.model_validate_json(line)
         key = (job.message.tenant_id, job.message.agent)
-        runtime = Runtime.isolated(load_settings(), job.owner, key, job.served())
+        settings = load_settings()
+        runtime = Runtime.isolated(settings, job.owner, key, job.served())
 
         def drain(*_: Any) -> None:
             runtime.running.drain()
 
         signal.signal(signal.SIGTERM, drain)
+        stop_tracing = start_worker_tracing(settings)
         runtime.start_answering()
         try:
-            run_steps(job.message.model_dump(mode="json"), runtime)
+            with tracing.handling(job.headers):
+                run_steps(job.message.model_dump(mode="json"), runtime)
         finally:
             runtime.close()
+            stop_tracing()
     except DeliveryError:
         return AGAIN
     except Exception:

@@ -44,11 +44,16 @@ class Job(BaseModel):
     owner: str
     """Name of the process in leases."""
 
+    headers: dict[str, str]
+    """What carries the message's trace."""
+
     @classmethod
-    def of(cls, message: KonstructMessage, agent: ServedAgent | Missing, owner: str) -> Job:
-        """Make the job of answering `message` for `agent`."""
+    def of(
+        cls, message: KonstructMessage, agent: ServedAgent | Missing, owner: str, headers: dict[str, str]
+    ) -> Job:
+        """Make the job of answering `message` for `agent`, in the trace of its `headers`."""
         if isinstance(agent, Missing):
-            return cls(message=message, agent=agent, owner=owner)
+            return cls(message=message, agent=agent, owner=owner, headers=headers)
         documents = agent.documents
         given = Agent(
             identity_json=documents.identity_json,
@@ -56,7 +61,7 @@ class Job(BaseModel):
             revision=documents.revision,
             suspended=agent.suspended,
         )
-        return cls(message=message, agent=given, owner=owner)
+        return cls(message=message, agent=given, owner=owner, headers=headers)
 
     def served(self) -> ServedAgent | Missing:
         """Make the agent again, and check its documents against their hash."""

@@ -24,6 +24,7 @@ from orchestrator.parked import park
 from orchestrator.periodic import Periodic
 from orchestrator.recording import load
 from orchestrator.runtime import Runtime
+from orchestrator.telling import tell
 from shared.models import KonstructMessage
 from shared.rls import tenant_scope
 
@@ -104,18 +105,19 @@ class Quarantine:
             parked = park(tenant_id, message_id, on=self._worker.engine)
         if parked is not None:
             log.error("message %s is parked: processes die of it", message_id)
+            tell(parked)
             self._worker.metrics.finished(parked.status, parked.reason)
 
     def _try(self, tenant_id: str, message_id: str, isolation: Isolation) -> bool:
         """Answer a message in a process of its own, if that can be now; return whether no process died."""
         with tenant_scope(tenant_id):
             messages = load(tenant_id, [message_id], on=self._worker.engine)
-        for message in messages:
+        for message, headers in messages:
             agent = self._worker.catalog.look_up(tenant_id, message.agent)
             if agent is Missing.NOT_YET:
                 continue  # later, or by another worker
             log.warning("trying message %s in a process of its own", message_id)
-            job = Job.of(message, agent, f"quarantine-{os.getpid()}-{uuid4().hex[:8]}")
+            job = Job.of(message, agent, f"quarantine-{os.getpid()}-{uuid4().hex[:8]}", headers)
             within_s = self._worker.settings.message_deadline_s + GRACE_S
             outcome = isolation.answer(job, within_s, lambda: self._worker.running.draining)
             if outcome is Outcome.DONE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -13,6 +14,7 @@ from shared.db import get_session
 from shared.models import KonstructMessage
 from shared.reply import MessageStatus
 from shared.tables import messages
+from shared.tracing import incoming_headers, trace_headers
 
 _CONTENT = ("thread_id", "agent", "sender", "channel", "text")
 """What makes two submissions of one id the same message."""
@@ -30,6 +32,7 @@ def record_message(session: Session, message: KonstructMessage) -> MessageStatus
     thread = f"{message.tenant_id}/{message.thread_id}"
     session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(thread, 0))))
     values = message.model_dump(include={"tenant_id", "message_id", "sent_at", *_CONTENT})
+    values["traceparent"] = trace_headers().get("traceparent")
     session.execute(insert(messages).values(values).on_conflict_do_nothing())
     row = session.execute(
         select(messages.c.status, *(messages.c[name] for name in _CONTENT)).where(
@@ -57,11 +60,13 @@ def note_unqueued(message: KonstructMessage, *, on: Engine | None = None) -> Non
         )
 
 
-def load(tenant_id: str, message_ids: Sequence[str], *, on: Engine | None = None) -> list[KonstructMessage]:
-    """Read unfinished messages as they were recorded, in the order received."""
+def load(
+    tenant_id: str, message_ids: Sequence[str], *, on: Engine | None = None
+) -> list[tuple[KonstructMessage, dict[str, str]]]:
+    """Read unfinished messages as they were recorded, in the order received, with their traces' headers."""
     with get_session(on) as session:
         rows = session.execute(
-            select(*(messages.c[name] for name in KonstructMessage.model_fields))
+            select(messages.c.traceparent, *(messages.c[name] for name in KonstructMessage.model_fields))
             .where(
                 messages.c.tenant_id == tenant_id,
                 messages.c.message_id.in_(message_ids),
@@ -69,4 +74,9 @@ def load(tenant_id: str, message_ids: Sequence[str], *, on: Engine | None = None
             )
             .order_by(messages.c.seq)
         )
-        return [KonstructMessage.model_validate(row._asdict()) for row in rows]
+        return [_with_headers(row._asdict()) for row in rows]
+
+
+def _with_headers(values: dict[str, Any]) -> tuple[KonstructMessage, dict[str, str]]:
+    headers = incoming_headers({"traceparent": values.pop("traceparent")})
+    return KonstructMessage.model_validate(values), headers

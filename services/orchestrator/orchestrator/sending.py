@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
@@ -12,10 +13,12 @@ from orchestrator.broker import AWAY
 from orchestrator.errors import StoreUnavailableError
 from orchestrator.main import TASK_NAME, app, hidden
 from orchestrator.recording import note_unqueued, record_message
+from orchestrator.tracing import submitting
 from shared.db import get_session
 from shared.models import KonstructMessage
 from shared.reply import MessageStatus
 from shared.rls import tenant_scope
+from shared.tracing import trace_headers
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ def submit(message: KonstructMessage, *, on: Engine | None = None) -> Receipt:
         MessageConflictError: another message was recorded under this id.
         StoreUnavailableError: PostgreSQL cannot be reached; nothing was recorded.
     """
-    with tenant_scope(message.tenant_id):
+    with tenant_scope(message.tenant_id), submitting(message):
         try:
             with get_session(on) as session:
                 status = record_message(session, message)
@@ -58,19 +61,19 @@ def submit(message: KonstructMessage, *, on: Engine | None = None) -> Receipt:
     return Receipt(message.message_id, status, queued)
 
 
-def queue(message: KonstructMessage) -> None:
-    """Queue a recorded message.
+def queue(message: KonstructMessage, headers: Mapping[str, str]) -> None:
+    """Queue a recorded message, with the `headers` that its trace goes on by.
 
     Raises:
         OperationalError, RedisError, OSError: Redis does not answer (:data:`orchestrator.broker.AWAY`).
     """
     payload = message.model_dump(mode="json")
-    app.send_task(TASK_NAME, args=(payload,), argsrepr=hidden(payload))
+    app.send_task(TASK_NAME, args=(payload,), argsrepr=hidden(payload), headers=dict(headers))
 
 
 def _try_to_queue(message: KonstructMessage, on: Engine | None) -> bool:
     try:
-        queue(message)
+        queue(message, trace_headers())
     except AWAY as failure:
         log.warning("message %s waits for Redis (%s)", message.message_id, type(failure).__name__)
     else:

@@ -74,8 +74,8 @@ class Sweeper:
             lost = self._take_lost(found.waiting + found.held)
             for tenant_id, message_ids in lost.items():
                 with tenant_scope(tenant_id):
-                    for message in load(tenant_id, message_ids, on=self._engine):
-                        queue(message)
+                    for message, headers in load(tenant_id, message_ids, on=self._engine):
+                        queue(message, headers)
         except (SQLAlchemyError, *AWAY) as error:
             # What was taken and not queued is lost again, and found again.
             if not self._failing:

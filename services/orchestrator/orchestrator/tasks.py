@@ -17,7 +17,7 @@ from celery.exceptions import Ignore, Reject
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
-from orchestrator import messages
+from orchestrator import messages, tracing
 from orchestrator.agents.builder import build_request
 from orchestrator.agents.catalog import Missing, ServedAgent
 from orchestrator.agents.runner import GRACE_S, RunResult
@@ -29,11 +29,14 @@ from orchestrator.main import TASK_NAME, app, hidden
 from orchestrator.messages import Busy, Claim, Suspect
 from orchestrator.replies import apologise, failed, reply_from
 from orchestrator.runtime import Runtime
+from orchestrator.telling import tell
 from orchestrator.worker import runtime
+from shared.contract import MESSAGE_ID_HEADER, REVISION_HEADER
 from shared.db import is_worth_a_retry
 from shared.models import KonstructMessage
 from shared.reply import Reason, Reply
 from shared.rls import tenant_scope
+from shared.tracing import kept_trace_id
 
 log = logging.getLogger(__name__)
 
@@ -56,22 +59,24 @@ def handle_message(self: Task[..., dict[str, Any]], payload: dict[str, Any]) -> 
     """
     worker = runtime()
     worker.hearing.took()
-    try:
-        reply = run_steps(payload, worker)
-    except HandBackError as error:
-        raise Reject(str(error), requeue=True) from None
-    except QuarantinedError as error:
-        raise Ignore(str(error)) from None
-    except PutBackError as error:
-        _put_back(self, payload, error.delay_s, worker)
-        raise Ignore(str(error)) from None
-    except Exception as error:
-        # Celery would acknowledge a task that raises, and the message with it.
-        log.exception("a delivery failed and is put back")
-        if (given_up := record_fault(payload, worker)) is not None:
-            return given_up.model_dump(mode="json")
-        _put_back(self, payload, LONGEST_DELAY_S, worker)
-        raise Ignore(type(error).__name__) from None
+    with tracing.handling(self.request.headers):
+        try:
+            reply = run_steps(payload, worker)
+        except HandBackError as error:
+            raise Reject(str(error), requeue=True) from None
+        except QuarantinedError as error:
+            raise Ignore(str(error)) from None
+        except PutBackError as error:
+            _put_back(self, payload, error.delay_s, worker)
+            raise Ignore(str(error)) from None
+        except Exception as error:
+            # Celery would acknowledge a task that raises, and the message with it.
+            log.exception("a delivery failed and is put back")
+            if (given_up := record_fault(payload, worker)) is not None:
+                tell(given_up)
+                return given_up.model_dump(mode="json")
+            _put_back(self, payload, LONGEST_DELAY_S, worker)
+            raise Ignore(type(error).__name__) from None
     return reply.model_dump(mode="json")
 
 
@@ -92,20 +97,25 @@ async def _process_message(payload: Any, worker: Runtime) -> Reply:
     except ValidationError as error:
         return record_invalid(payload, error, worker)
 
+    tracing.describe_message(message)
     with tenant_scope(message.tenant_id), worker.running.register():
         _agent(message, worker)  # before the claim: no other worker waits for what is put back here
-        held = _claim(message, worker)
+        with tracing.step("claim"):
+            held = _claim(message, worker)
         if isinstance(held, Reply):
             return held
         with worker.running.holding(held.seq):
             try:
                 agent = _agent(message, worker)
                 result = await _answer(message, held, agent, worker)
-                reply = _record(message, held, agent, result, worker)
+                with tracing.step("record"):
+                    reply = _record(message, held, agent, result, worker)
             except BaseException:
                 _give_up(message, held, worker)
                 raise
-    _count(reply, held, time.monotonic() - started, worker)
+    seconds = time.monotonic() - started
+    _count(reply, held, seconds, worker)
+    tell(reply, result, held, seconds=seconds)
     return reply
 
 
@@ -140,19 +150,25 @@ def _claim(message: KonstructMessage, worker: Runtime) -> Claim | Reply:
             message, worker.owner, worker.settings.lease_s, worker.suspect_from, on=worker.engine
         )
     except MessageConflictError:
-        worker.metrics.refuse(Reason.MESSAGE_CONFLICT)
-        return failed(message, Reason.MESSAGE_CONFLICT)
+        return _refuse(message, Reason.MESSAGE_CONFLICT, worker)
     except SQLAlchemyError as error:
         log.warning("message %s cannot be claimed: %s", message.message_id, type(error).__name__)
         if not is_worth_a_retry(error):
-            worker.metrics.refuse(Reason.MESSAGE_INVALID)
-            return failed(message, Reason.MESSAGE_INVALID)
+            return _refuse(message, Reason.MESSAGE_INVALID, worker)
         raise PutBackError("the database is away", delay_s=LONGEST_DELAY_S) from None
     if isinstance(held, Busy):
         raise PutBackError(held.why)
     if isinstance(held, Suspect):
         raise QuarantinedError("workers died of it")
     return held
+
+
+def _refuse(message: KonstructMessage, reason: Reason, worker: Runtime) -> Reply:
+    """Tell of a message that has no row of its own, and make its reply."""
+    reply = failed(message, reason)
+    worker.metrics.refuse(reason)
+    tell(reply)
+    return reply
 
 
 async def _answer(
@@ -172,7 +188,9 @@ async def _answer(
             timeout_s=max(settings.message_deadline_s - 2 * GRACE_S, settings.message_deadline_s / 2),
         )
         async with asyncio.timeout(settings.message_deadline_s):
-            return await worker.runner.run(request)
+            return await worker.runner.run(
+                request, {MESSAGE_ID_HEADER: message.message_id, REVISION_HEADER: agent.revision}
+            )
     except TimeoutError:
         return apologise(Reason.DEADLINE_EXCEEDED)
     except Exception:
@@ -193,7 +211,9 @@ def _record(
     try:
         if asked is not None and reply.revision is not None:
             worker.revisions.record(asked)
-        recorded = messages.record_reply(reply, held, result.envelope or result.problem, on=worker.engine)
+        recorded = messages.record_reply(
+            reply, held, result.envelope or result.problem, trace_id=kept_trace_id(), on=worker.engine
+        )
     except SQLAlchemyError as error:
         log.warning("the reply to %s cannot be recorded: %s", held.message_id, type(error).__name__)
         if not is_worth_a_retry(error) and result.envelope is not None:
@@ -226,7 +246,8 @@ def _put_back(task: Task[..., dict[str, Any]], payload: Any, delay_s: float | No
         Reject: Redis took no copy. This delivery is returned instead.
     """
     worker.metrics.put_back.inc()
-    before = int((task.request.headers or {}).get(PUT_BACK_HEADER, 0))
+    headers = task.request.headers or {}
+    before = int(headers.get(PUT_BACK_HEADER, 0))
     delay = delay_s or min(FIRST_DELAY_S * 2.0**before, LONGEST_DELAY_S)
     try:
         app.send_task(
@@ -235,7 +256,7 @@ def _put_back(task: Task[..., dict[str, Any]], payload: Any, delay_s: float | No
             task_id=task.request.id,
             # Spread, so that what waited for the same thing does not come back at once.
             countdown=delay * random.uniform(0.75, 1.25),  # noqa: S311 - no secret
-            headers={PUT_BACK_HEADER: str(min(before + 1, 16))},
+            headers={PUT_BACK_HEADER: str(min(before + 1, 16)), **tracing.onward_headers(headers)},
             argsrepr=hidden(payload),
         )
     except AWAY as failure:

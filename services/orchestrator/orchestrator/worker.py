@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 from celery.signals import (
@@ -20,12 +22,17 @@ from orchestrator.main import app
 from orchestrator.quarantine import Quarantine
 from orchestrator.runtime import Runtime
 from orchestrator.serving import StatusServer
-from shared.config import ConfigurationError, load_settings
+from shared.config import ConfigurationError, Settings, load_settings
+from shared.logs import setup_logs
+from shared.tracing import check_tracing, start_tracing, trace_ids
 
 log = logging.getLogger(__name__)
 
 _QUIET = ("celery.app.trace", "celery.worker.strategy", "celery.redirected", "httpx", "watchfiles.main")
 """Loggers whose INFO would write down what people say, or every request."""
+
+_QUOTING = "celery.worker.consumer.consumer"
+"""Logger of Celery's complaints about a delivery that is no task of ours; they quote its body."""
 
 
 class _Process:
@@ -39,6 +46,9 @@ class _Process:
 
     quarantine: Quarantine | None = None
     """What works on messages that workers died of."""
+
+    stop_tracing: Callable[[], None] | None = None
+    """Sends the spans that are left."""
 
 
 def runtime() -> Runtime:
@@ -55,18 +65,34 @@ def runtime() -> Runtime:
 @setup_logging.connect
 def _log_to_stderr(**_: Any) -> None:
     """Set logging up in Celery's place: it would log every task's result, which is what agents say."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    setup_worker_logs(load_settings())
+
+
+def setup_worker_logs(settings: Settings) -> None:
+    """Write the log of a worker, or of a process that works for one."""
+    setup_logs(settings, "worker", quiet=_QUIET, ids=trace_ids)
+    logging.getLogger(_QUOTING).addFilter(_hide_delivery)
+
+
+def start_worker_tracing(settings: Settings) -> Callable[[], None]:
+    """Send the spans of a worker, or of a process that works for one; returns what ends that."""
+    return start_tracing(settings, "konstruct-worker", version("konstruct-orchestrator"))
+
+
+def _hide_delivery(record: logging.LogRecord) -> bool:
+    """Keep what a delivery says out of the complaint about it."""
+    if "body" in str(record.msg):
+        record.msg, record.args = "a delivery that is no message was thrown away", ()
+    return True
 
 
 @worker_init.connect
 def _start(**_: Any) -> None:
     """Build the runtime; a worker that cannot is no worker (signals swallow other exceptions)."""
     try:
-        made = Runtime.build(load_settings())
+        settings = load_settings()
+        _Process.stop_tracing = start_worker_tracing(settings)
+        made = Runtime.build(settings)
         made.start()
         _Process.runtime = made
         _Process.quarantine = Quarantine(made)
@@ -113,17 +139,22 @@ def _close(**_: Any) -> None:
         _Process.quarantine.stop()
     if _Process.runtime is not None:
         _Process.runtime.close()
+    if _Process.stop_tracing is not None:
+        _Process.stop_tracing()
 
 
 def run() -> None:
     """Entry point of ``konstruct-worker``: check the settings, then become a Celery worker."""
     try:
         settings = load_settings()
+        check_tracing(settings)
     except ConfigurationError as error:
         sys.stderr.write(f"konstruct-worker: {error}\n")
         sys.exit(2)
+    _log_to_stderr()  # Celery asks for it only after it has had warnings to give
     app.worker_main(
         [
+            "--quiet",  # its banner is no line of a log
             "worker",
             "--pool=threads",
             f"--concurrency={settings.worker_concurrency}",

@@ -11,6 +11,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,35 @@ def _split(value: object) -> object:
 
 Names = Annotated[tuple[Annotated[str, Field(pattern=DNS_LABEL)], ...], BeforeValidator(_split)]
 """Names, comma separated; repeated ones count once."""
+
+
+class LogFormat(StrEnum):
+    """How a line of the log is written."""
+
+    AUTO = "auto"
+    """``console`` on a terminal, ``json`` elsewhere."""
+
+    JSON = "json"
+    """One JSON object for each line."""
+
+    CONSOLE = "console"
+    """For people."""
+
+
+class LogLevel(StrEnum):
+    """The least that is logged."""
+
+    DEBUG = "debug"
+    """Konstruct's own details; libraries stay at ``info``, for theirs may quote what was said."""
+
+    INFO = "info"
+    """A line for each message and each completion, and what happens to the process."""
+
+    WARNING = "warning"
+    """What somebody may have to look at."""
+
+    ERROR = "error"
+    """What somebody must look at."""
 
 
 class ConfigurationError(Exception):
@@ -170,6 +200,22 @@ class Settings(BaseModel):
     # --- migrations ---
     migration_database_url: SecretStr | None = None
     """The database as the role that owns the schema; only `konstruct-migrate` uses it."""
+
+    # --- every process: logs and traces ---
+    log_format: LogFormat = LogFormat.AUTO
+    """``json``, ``console`` (for people), or ``auto``: console on a terminal, json elsewhere."""
+
+    log_level: LogLevel = LogLevel.INFO
+    """``debug``, ``info``, ``warning`` or ``error``; info has a line for each message and completion."""
+
+    tracing: bool = False
+    """Send traces, to where the standard ``OTEL_EXPORTER_OTLP_*`` variables say."""
+
+    tracing_sample_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of traces that is kept, decided where a trace begins."""
+
+    tracing_content: bool = False
+    """Put what was asked and answered into traces; off, no text of anybody's is in them."""
 
     def __repr__(self) -> str:
         """Name the set fields only; a URL may hold a password."""

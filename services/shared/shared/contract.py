@@ -15,6 +15,12 @@ from shared.names import AgentName, GroupName, TenantId
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 """Media type of every error answer (RFC 9457)."""
 
+MESSAGE_ID_HEADER = "x-konstruct-message-id"
+"""Header of a request: the message that is answered; for the pool's log and traces, and optional."""
+
+REVISION_HEADER = "x-konstruct-revision"
+"""Header of a request: the revision of the agent that asks; for the pool's log and traces, and optional."""
+
 Role = Literal["system", "user", "assistant"]
 """Who speaks a chat message."""
 

@@ -21,9 +21,10 @@ GroupName = Annotated[
 ]
 """A model group of the llm-pool, such as ``quality`` or ``fast``; never a provider's model id."""
 
-ExternalId = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/=+-]{0,127}$", max_length=128)
-]
+EXTERNAL_ID = r"^[A-Za-z0-9][A-Za-z0-9._:@/=+-]{0,127}$"
+"""Form of an id that is given from outside."""
+
+ExternalId = Annotated[str, StringConstraints(pattern=EXTERNAL_ID, max_length=128)]
 """A message or thread id: given by the sender or a channel, opaque to Konstruct."""
 
 

@@ -77,8 +77,10 @@ messages = Table(
     Column("pool_attempts", JSONB),
     Column("prompt_sha256", Text),
     Column("transparency_clause", Text),
-    # The trace of the handling that ended the message; null when no trace was kept (docs/observability.md).
+    # The trace of the handling that ended the message; null when no trace was kept (docs/tracing.md).
     Column("trace_id", Text),
+    # Where the message was recorded in a trace (W3C), so that it stays in it when it is queued again.
+    Column("traceparent", Text),
     PrimaryKeyConstraint("tenant_id", "message_id"),
     CheckConstraint("status in ('received', 'answered', 'apologised', 'failed')", name="status_known"),
     CheckConstraint("(status = 'received') = (finished_at is null)", name="finished_has_time"),

@@ -43,6 +43,10 @@ WORKER_DEFAULTS = {"KONSTRUCT_WORKER_CONCURRENCY": "8", "KONSTRUCT_DRAIN_S": "3"
 """Settings of the worker that fit one person's machine, unless the environment says otherwise."""
 
 
+SERVICE_DEFAULTS = {"KONSTRUCT_LOG_FORMAT": "console"}
+"""Settings of the llm-pool and the worker: their logs are files here, and people read them."""
+
+
 class Progress(Protocol):
     """Told how the start goes on."""
 
@@ -208,7 +212,11 @@ class LocalStack:
         )
 
     def _pool(self, secrets: Secrets, model: Model | None, lock: int) -> LlmPool:
-        environment = {**self.environ, "KONSTRUCT_LLM_POOL_TOKEN": secrets.llm_pool_token}
+        environment = {
+            **SERVICE_DEFAULTS,
+            **self.environ,
+            "KONSTRUCT_LLM_POOL_TOKEN": secrets.llm_pool_token,
+        }
         if model is not None:
             config = self.state.path / "llm-pool.yaml"
             config.write_text(yaml.safe_dump(pool_config(self.settings, model.base_url), sort_keys=False))
@@ -218,6 +226,7 @@ class LocalStack:
 
     def _worker(self, info: StackInfo, lock: int) -> Worker:
         environment = {
+            **SERVICE_DEFAULTS,
             **WORKER_DEFAULTS,
             **self.environ,
             **info.environment(),

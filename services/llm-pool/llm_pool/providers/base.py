@@ -71,6 +71,12 @@ class Deployment:
     caller: Caller = field(repr=False)
     """How it is asked."""
 
+    provider: str = ""
+    """LiteLLM's name of the provider."""
+
+    model: str = ""
+    """Model that is asked for, as the provider knows it."""
+
     order: int = 1
     """Deployments of lower order are asked first; equals share the load (LiteLLM's ``order``)."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -12,9 +13,11 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 from pydantic import ValidationError
 
+from orchestrator.tracing import answered, asking
 from shared.config import Settings
 from shared.contract import CompletionRequest, CompletionResponse, Problem, ProblemCode
 from shared.reply import Reason
+from shared.tracing import trace_headers
 
 log = logging.getLogger(__name__)
 
@@ -92,13 +95,16 @@ class Runner:
         self._thread.join(timeout=5)
         self._loop.close()
 
-    async def run(self, request: CompletionRequest) -> RunResult:
-        """POST `request` to ``/complete``.
+    async def run(self, request: CompletionRequest, about: Mapping[str, str] | None = None) -> RunResult:
+        """POST `request` to ``/complete``, with headers that say what it is `about`.
 
         Never raises, but for the cancellation of the task itself, which is not the pool's failure.
         """
         try:
-            response = await self._post(request)
+            with asking(self._url) as span:
+                # Read here: the client's loop runs in no trace.
+                response = await self._post(request, {**(about or {}), **trace_headers()})
+                answered(span, response.status_code)
         except (httpx.HTTPError, aiohttp.ClientError, TimeoutError) as error:
             if _is_timeout(error):
                 return _apology(Reason.DEADLINE_EXCEEDED, "no answer in time")
@@ -108,15 +114,17 @@ class Runner:
             return _apology(Reason.INTERNAL_ERROR, "see the exception above")
         return _read(response)
 
-    async def _post(self, request: CompletionRequest) -> httpx.Response:
+    async def _post(self, request: CompletionRequest, about: Mapping[str, str]) -> httpx.Response:
         body = request.model_dump_json(exclude_none=True)
         seconds = (request.timeout_s or 60.0) + GRACE_S
         # Cancelling the one cancels the other: wrap_future ties them together.
         return await asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(self._post_there(body, seconds), self._loop)
+            asyncio.run_coroutine_threadsafe(
+                self._post_there(body, {**self._headers, **about}, seconds), self._loop
+            )
         )
 
-    async def _post_there(self, body: str, seconds: float) -> httpx.Response:
+    async def _post_there(self, body: str, headers: Mapping[str, str], seconds: float) -> httpx.Response:
         """Runs on the client's loop."""
         if self._client is None:
             # httpcore's pool looks at all its connections for each request: thrice the work at 32.
@@ -127,14 +135,12 @@ class Runner:
         # httpx times each read; the whole answer has a limit too, against one that drips.
         async with asyncio.timeout(seconds):
             try:
-                return await self._client.post(
-                    self._url, content=body, headers=self._headers, timeout=timeout
-                )
+                return await self._client.post(self._url, content=body, headers=headers, timeout=timeout)
             except (httpx.HTTPError, aiohttp.ClientError) as error:
                 if not _is_disconnect(error):
                     raise
             # A kept connection that the pool closed at the moment it was used again; not its failure.
-            return await self._client.post(self._url, content=body, headers=self._headers, timeout=timeout)
+            return await self._client.post(self._url, content=body, headers=headers, timeout=timeout)
 
 
 def _is_timeout(error: Exception) -> bool:
