@@ -15,6 +15,8 @@ def status_schema() -> dict[str, Any]:
     return {
         "type": "object",
         "description": "What the operator says of the agent. Nobody else writes it.",
+        # Written as a whole: owned field by field, the record of owners would be larger than the status.
+        "x-kubernetes-map-type": "atomic",
         "properties": {
             "observedGeneration": {
                 "type": "integer",

@@ -55,9 +55,11 @@ def notices(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Not
             yield Notice("Warning", now["reason"], now["message"])
         elif then is not None and then["status"] != now["status"] and kind is ConditionType.ACCEPTED:
             yield Notice("Normal", now["reason"], now["message"])
-    revision = after.get("activeRevision")
-    if revision is not None and revision != before.get("activeRevision"):
-        yield Notice("Normal", "RevisionActivated", f"workers are told to answer with revision {revision}")
+    revision, replaced = after.get("activeRevision"), before.get("activeRevision")
+    # Of the first one, that it is in effect says it all, and ten thousand new Agents are ten thousand Events.
+    if revision is not None and replaced is not None and revision != replaced:
+        note = f"workers are told to answer with revision {revision}, not {replaced}"
+        yield Notice("Normal", "RevisionActivated", note)
     now, then = new[ConditionType.CONFIG_SYNCED], old.get(ConditionType.CONFIG_SYNCED)
     if now["status"] == "True" and (then is None or then["status"] != "True"):
         yield Notice("Normal", "ConfigSynced", f"revision {revision} is in effect: {now['message']}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -52,6 +52,8 @@ class Proofs:
         self._concerned = concerned
         self._longest_s = lease_s
         self._waiting: dict[AgentRef, Pointer] = {}
+        self._untold: defaultdict[str, set[AgentRef]] = defaultdict(set)
+        self._floors: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -79,10 +81,11 @@ class Proofs:
     def expect(self, ref: AgentRef, uid: str, active: Active, version: int) -> None:
         """Note that an Agent was pointed at `active` by the write that returned `version`."""
         self._waiting[ref] = Pointer(uid, active.revision, active.tenant_id, version)
+        self._untold[ref[0]].add(ref)
         # A worker may have been faster than the answer to the write.
         floor = self.workers.floor(ref[0], time.monotonic())
         if floor is not None and floor >= version:
-            self._concerned(ref)
+            self._tell(ref)
 
     def known(self, ref: AgentRef, uid: str, active: Active) -> bool:
         """Whether this very revision is waited for already."""
@@ -95,13 +98,21 @@ class Proofs:
 
     def settle(self, ref: AgentRef) -> None:
         """Note that an Agent waits for nothing."""
-        self._waiting.pop(ref, None)
+        if self._waiting.pop(ref, None) is not None:
+            self._untold[ref[0]].discard(ref)
 
     def verdict(self, ref: AgentRef, uid: str, active: Active | None) -> Sync:
-        """Say whether `active` is in effect on every worker, by what is known of its writing."""
+        """Say whether `active` is in effect on every worker, by what is known of its writing.
+
+        One that is not is told again by the next Lease that speaks for it.
+        """
         version = self._waiting[ref].version if active and self.known(ref, uid, active) else None
         revision = active.revision if active is not None else ""
-        return self.workers.verdict(ref, revision, version, time.monotonic())
+        sync = self.workers.verdict(ref, revision, version, time.monotonic())
+        if ref in self._waiting and not sync.done:
+            self._untold[ref[0]].add(ref)
+            self._floors.pop(ref[0], None)
+        return sync
 
     async def run(self) -> None:
         """Tell everybody who waits when workers come, go, fall silent or refuse; until cancelled."""
@@ -132,12 +143,16 @@ class Proofs:
                 )
 
     def _tell_proven(self) -> None:
+        """Tell each that has its proof by now, once: ten thousand may be waiting for their turn already."""
         now = time.monotonic()
-        floors: dict[str, int | None] = {}
-        for ref, pointer in self._waiting.items():
-            namespace = ref[0]
-            if namespace not in floors:
-                floors[namespace] = self.workers.floor(namespace, now)
-            floor = floors[namespace]
-            if floor is not None and floor >= pointer.version:
-                self._concerned(ref)
+        for namespace, refs in self._untold.items():
+            floor = self.workers.floor(namespace, now) if refs else None
+            if floor is None or floor == self._floors.get(namespace):
+                continue
+            self._floors[namespace] = floor
+            for ref in [ref for ref in refs if self._waiting[ref].version <= floor]:
+                self._tell(ref)
+
+    def _tell(self, ref: AgentRef) -> None:
+        self._untold[ref[0]].discard(ref)
+        self._concerned(ref)

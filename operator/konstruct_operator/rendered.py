@@ -20,6 +20,11 @@ class RenderedStore:
         """Return what the cluster holds for an Agent."""
         return tuple(self._known.get(ref, {}).values())
 
+    def holds(self, namespace: str, name: str) -> bool:
+        """Whether the cluster holds a ConfigMap of that name."""
+        ref = owner_of(namespace, name)
+        return ref is not None and name in self._known.get(ref, {})
+
     def places(self, namespace: str | None) -> set[tuple[str, str]]:
         """Give namespace and name of every ConfigMap of `namespace`, or of all."""
         return {

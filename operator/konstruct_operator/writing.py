@@ -16,12 +16,13 @@ from shared.kube.names import (
     agent_path,
     agent_status_path,
     config_map_path,
+    config_maps_path,
 )
 from shared.kube.objects import Object, StoredAgent
 
 
 class Writer:
-    """Writes by server-side apply, under one field manager."""
+    """Writes under one field manager: by server-side apply, and what is most likely new by a plain create."""
 
     def __init__(self, client: KubeClient, rendered: RenderedStore) -> None:
         self._client = client
@@ -63,18 +64,23 @@ class Writer:
 
     async def _put(self, manifest: Object) -> None:
         metadata = manifest["metadata"]
-        path = config_map_path(metadata["namespace"], metadata["name"])
+        namespace, name = metadata["namespace"], metadata["name"]
+        path = config_map_path(namespace, name)
         wanted = fingerprint(manifest)
         stored: Object | None = None
-        with suppress(InvalidError):  # an immutable one holds something else
-            stored = await self._client.apply(path, manifest, FIELD_MANAGER)
+        if not self._rendered.holds(namespace, name):
+            with suppress(ConflictError):  # there is one that has lost its label
+                stored = await self._client.create(config_maps_path(namespace), manifest, FIELD_MANAGER)
+        if stored is None:
+            with suppress(InvalidError):  # an immutable one holds something else
+                stored = await self._client.apply(path, manifest, FIELD_MANAGER)
         if stored is None or fingerprint(stored) != wanted:
             with suppress(NotFoundError):
                 await self._client.delete(path)
             stored = await self._client.apply(path, manifest, FIELD_MANAGER)
             if fingerprint(stored) != wanted:
                 raise KubeError(
-                    f"ConfigMap {metadata['name']} does not stay as it is written; look for an admission "
+                    f"ConfigMap {name} does not stay as it is written; look for an admission "
                     "webhook that changes ConfigMaps"
                 )
         self._rendered.put(stored)

@@ -29,10 +29,10 @@ def test_a_new_agent_takes_four_writes(operator_stage: OperatorStage) -> None:
     stage.until("Ready", "True", "Ready")
     assert stage.until("ConfigSynced", "True", "WorkersSynced") == "1/1 workers"
     assert sorted((verb, what) for verb, what, _ in stage.writes(before)) == [
+        ("create", "configmaps"),
+        ("create", "configmaps"),
         ("patch", "agents/status"),
         ("patch", "agents/status"),
-        ("patch", "configmaps"),
-        ("patch", "configmaps"),
     ]
 
     spec = AgentSpec.model_validate(
@@ -51,8 +51,7 @@ def test_a_new_agent_takes_four_writes(operator_stage: OperatorStage) -> None:
     assert persona["immutable"] is True
     assert persona["metadata"]["labels"][TENANT_LABEL] == stage.space
     assert persona["metadata"]["ownerReferences"][0]["blockOwnerDeletion"] is False
-    # Within a second, kubectl shows them in any order.
-    eventually(lambda: sorted(stage.events()) == ["ConfigSynced", "RevisionActivated"], what="two Events")
+    eventually(lambda: stage.events() == ["ConfigSynced"], what="one Event")
     assert operator.metric("konstruct_operator_agents", ready="true") >= 1
     assert operator.metric("konstruct_operator_workers", state="alive") == 1
     assert operator.healthy()

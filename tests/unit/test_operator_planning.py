@@ -238,8 +238,11 @@ def test_events_are_told_once() -> None:
     new = agent()
     first = planned(new).status
     assert first is not None
-    assert [notice.reason for notice in notices({}, first)] == ["RevisionActivated"]
+    assert list(notices({}, first)) == []
     second = planned(agent(first), maps=written(new), sync=SYNCED).status
     assert second is not None
     assert [notice.reason for notice in notices(first, second)] == ["ConfigSynced"]
     assert list(notices(second, second)) == []
+    edited = planned(agent(second, generation=2, displayName="Other")).status
+    assert edited is not None
+    assert [notice.reason for notice in notices(second, edited)] == ["RevisionActivated"]

@@ -23,9 +23,17 @@ async def load(client: KubeClient, claim: Claim) -> ServedAgent:
         KubeError: the API server does not answer; nothing is known of the revision.
     """
     try:
+        # A revision is its documents' hash: what the API server remembers is as good as what etcd has.
+        return await _load(client, claim, cached=True)
+    except RefusedError:
+        return await _load(client, claim, cached=False)
+
+
+async def _load(client: KubeClient, claim: Claim, *, cached: bool) -> ServedAgent:
+    try:
         documents = Rendered(
-            identity_json=await _read(client, claim, IDENTITY),
-            persona_json=await _read(client, claim, PERSONA),
+            identity_json=await _read(client, claim, IDENTITY, cached=cached),
+            persona_json=await _read(client, claim, PERSONA, cached=cached),
             revision=claim.revision,
         )
         return ServedAgent.of(claim.key, documents, suspended=claim.suspended)
@@ -33,10 +41,10 @@ async def load(client: KubeClient, claim: Claim) -> ServedAgent:
         raise RefusedError(str(error)) from error
 
 
-async def _read(client: KubeClient, claim: Claim, part: str) -> str:
+async def _read(client: KubeClient, claim: Claim, part: str, *, cached: bool) -> str:
     name = config_map_name(claim.key[1], part, claim.revision)
     try:
-        return await read_document(client, claim.namespace, claim.key[1], part, claim.revision)
+        return await read_document(client, claim.namespace, claim.key[1], part, claim.revision, cached=cached)
     except NotFoundError:
         raise RefusedError(f"there is no ConfigMap {name}") from None
     except ForbiddenError:

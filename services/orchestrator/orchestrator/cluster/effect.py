@@ -142,8 +142,8 @@ class Effect:
                     return
                 continue
             if self.claims.chosen(key) is claim:
-                self._observe(claim)
                 self._catalog.put(key, agent)
+                self._observe(claim)
         self._catalog.remove(key)
         self._origin.pop(key, None)
         self._refused.pop(key, None)
@@ -165,7 +165,9 @@ class Effect:
     def _observe(self, claim: Claim) -> None:
         """Report how long an edit took; a new agent may have waited for its tenant first."""
         if claim.observed is not None and self._origin.get(claim.key) == claim.uid:
-            self._in_effect(max((datetime.now(UTC) - claim.observed).total_seconds(), 0.0))
+            lag_s = max((datetime.now(UTC) - claim.observed).total_seconds(), 0.0)
+            self._in_effect(lag_s)
+            log.info("Agent %s/%s: revision %s is in effect, after %.3f s", *claim.ref, claim.revision, lag_s)
 
     def _refuse(self, claim: Claim, reason: str) -> None:
         key, before = claim.key, self._refused.get(claim.key)

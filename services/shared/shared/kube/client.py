@@ -58,13 +58,13 @@ class KubeClient:
         if connections is not None:
             await connections.close()
 
-    async def get(self, path: str) -> Object:
-        """Read one object.
+    async def get(self, path: str, *, cached: bool = False) -> Object:
+        """Read one object; `cached` spares etcd the question, and may answer with what was there before.
 
         Raises:
             KubeError: the API server did not answer with it.
         """
-        return await self._request("GET", path)
+        return await self._request("GET", path, {"resourceVersion": "0"} if cached else None)
 
     async def list(
         self, path: str, *, label_selector: str | None = None, field_selector: str | None = None
@@ -122,9 +122,14 @@ class KubeClient:
             "PATCH", path, query, body=manifest, content_type="application/apply-patch+yaml"
         )
 
-    async def create(self, path: str, manifest: Object) -> Object:
-        """Create an object in the collection at `path`."""
-        return await self._request("POST", path, body=manifest)
+    async def create(self, path: str, manifest: Object, field_manager: str | None = None) -> Object:
+        """Create an object in the collection at `path`.
+
+        Raises:
+            ConflictError: there is one of that name.
+        """
+        query = {"fieldManager": field_manager} if field_manager else None
+        return await self._request("POST", path, query, body=manifest)
 
     async def delete(self, path: str, *, uid: str | None = None) -> None:
         """Delete an object; with `uid`, only if it is still that one (else ConflictError)."""

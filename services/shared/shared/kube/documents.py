@@ -7,15 +7,19 @@ from shared.kube.names import config_map_name, config_map_path, document_key
 from shared.persona import DocumentError
 
 
-async def read_document(client: KubeClient, namespace: str, agent: str, part: str, revision: str) -> str:
+async def read_document(
+    client: KubeClient, namespace: str, agent: str, part: str, revision: str, *, cached: bool = False
+) -> str:
     """Read one part of a revision of an Agent, as it is stored: nothing is checked against the revision.
+
+    `cached` may give what was there before: for a reader that checks it, and asks again when it is wrong.
 
     Raises:
         DocumentError: the ConfigMap holds no such document.
         KubeError: it cannot be read; NotFoundError: it is not there.
     """
     name = config_map_name(agent, part, revision)
-    found = await client.get(config_map_path(namespace, name))
+    found = await client.get(config_map_path(namespace, name), cached=cached)
     text = (found.get("data") or {}).get(document_key(part))
     if not isinstance(text, str):
         raise DocumentError(f"ConfigMap {name} has no {document_key(part)}")
