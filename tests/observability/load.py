@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -59,6 +60,7 @@ class Load:
         self._engine = engine
         self._client = httpx.Client(base_url=pool_url, timeout=30, trust_env=False)
         self._stop = threading.Event()
+        self._sending = threading.Lock()
         self._senders = ThreadPoolExecutor(64, thread_name_prefix="load")
         self._sent: list[Future[None]] = []
         self._numbers = itertools.count()
@@ -78,18 +80,28 @@ class Load:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
-        self._client.close()
-
-    def stop(self) -> None:
-        """Send nothing more, and wait until all that was sent has ended; raise what went wrong in sending."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
         self._senders.shutdown(wait=True)
-        for sent in self._sent:
-            sent.result()
-        eventually(lambda: not self._unfinished(), within_s=60, what="a reply to every message")
+        self._client.close()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Send nothing more, wait until all that was sent has ended, and go on sending after the block.
+
+        What went wrong in sending is raised.
+        """
+        with self._sending:
+            for sent in self._sent:
+                sent.result()
+            eventually(lambda: not self._unfinished(), within_s=60, what="a reply to every message")
+            yield
+
+    def rush(self, completions: int, messages: int) -> None:
+        """Send this much at once, beside the steady load."""
+        for send, count in ((self._send, messages), (self._complete, completions)):
+            self._sent += [self._senders.submit(send, next(self._numbers)) for _ in range(count)]
 
     def completions(self) -> int:
         """Count the direct completions that have ended."""
@@ -118,8 +130,9 @@ class Load:
     def _at_rate(self, per_s: float, send: Callable[[int], None]) -> None:
         due = time.monotonic()
         while not self._stop.wait(max(due - time.monotonic(), 0)):
-            self._sent.append(self._senders.submit(send, next(self._numbers)))
-            due += 1 / per_s
+            with self._sending:
+                self._sent.append(self._senders.submit(send, next(self._numbers)))
+            due = max(due, time.monotonic() - 1) + 1 / per_s
 
     def _complete(self, number: int) -> None:
         group = ASKED[number % len(ASKED)]

@@ -6,6 +6,7 @@ Here the same manifests, rendered by Helm, become jobs with the same labels, who
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 import yaml
 
 from tests.chart.rendering import Manifest, component, kinds
+
+_SNAKE = re.compile("([A-Z])")
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,10 @@ def _job(monitor: Manifest, targets: Sequence[Target]) -> dict[str, Any]:
         "scrape_interval": endpoint["interval"],
         "scrape_timeout": endpoint["interval"],
         "static_configs": [_static(target, labels) for target in targets],
+        "relabel_configs": [
+            {_SNAKE.sub(r"_\1", name).lower(): value for name, value in step.items()}
+            for step in endpoint.get("relabelings", [])
+        ],
     }
 
 

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from tests.observability.load import COMPLETIONS_PER_S
-from tests.observability.script import play
+from tests.observability.script import PROVIDERS, REST, play
 from tests.observability.stage import Stage, running_stage
 
 
@@ -43,7 +43,7 @@ def main() -> int:
 def _play(stage: Stage, seconds: float) -> float:
     start = time.time()
     with stage.load:
-        for played in play(stage, round(seconds * COMPLETIONS_PER_S)):
+        for played in play(stage, round(seconds * COMPLETIONS_PER_S), (*PROVIDERS, *REST)):
             _say(f"{played.phase.name}: {played.end - played.start:.0f} s")
     return start
 

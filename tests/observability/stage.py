@@ -8,12 +8,13 @@ with the chart's rules.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from konstruct_cli.stack.postgres import Postgres
 from konstruct_cli.stack.redis import Redis
@@ -29,7 +30,11 @@ from tests.support.control_plane import ControlPlane
 from tests.support.database import Database, fresh_database, make_template
 from tests.support.prometheus import Prometheus
 from tests.support.toolchain import tool
+from tests.support.waiting import eventually
 from tests.support.worker import sending_to
+
+VALUES = Path(__file__).with_name("values.yaml")
+"""Values of the chart beside those of a development cluster: what would take hours is done in seconds."""
 
 HOME = "konstruct"
 """Name and namespace of the release."""
@@ -44,8 +49,8 @@ SPECS: Mapping[str, Mapping[str, Any]] = {
 }
 """What is special of each agent."""
 
-VALUES: Mapping[str, Any] = {"monitoring": {"enabled": True, "interval": "1s"}}
-"""Values of the chart, beside those of a development cluster: what would take hours is done in seconds."""
+WORKER_LEASE_S = 4
+"""Seconds without the Kubernetes API after which a worker takes no messages."""
 
 COOLDOWN_S = 2
 """Seconds that a failing deployment is left alone."""
@@ -74,16 +79,20 @@ class Stage:
     manifests: list[Manifest]
     """The chart as rendered: its monitors and rules are what the Prometheus was told."""
 
-    def edit(self) -> None:
-        """Edit the first agent, and wait until every worker answers from what is new."""
+    def edit(self, prompt: str) -> None:
+        """Edit the first agent."""
         tenant, agent = AGENTS[0]
-        self.cluster.apply(agent, tenant, systemPrompt="Answer at length.", **SPECS[agent])
-        self.cluster.until("ConfigSynced", "True", "WorkersSynced", agent, tenant)
+        self.cluster.apply(agent, tenant, systemPrompt=prompt, **SPECS[agent])
+
+    def synced(self) -> None:
+        """Wait until every worker is proved to answer from what every agent is now."""
+        for tenant, agent in AGENTS:
+            self.cluster.until("ConfigSynced", "True", "WorkersSynced", agent, tenant)
 
 
 def manifests() -> list[Manifest]:
     """Render the chart with the stage's values."""
-    return render_chart(ENVIRONMENTS["dev"], VALUES, release=HOME, namespace=HOME)
+    return render_chart(ENVIRONMENTS["dev"], yaml.safe_load(VALUES.read_text()), release=HOME, namespace=HOME)
 
 
 @contextmanager
@@ -116,6 +125,7 @@ def running_stage(folder: Path) -> Iterator[Stage]:
                     "KONSTRUCT_POD_NAME": name,
                     "KONSTRUCT_POD_NAMESPACE": HOME,
                     "KONSTRUCT_WORKER_CONCURRENCY": "8",
+                    "KONSTRUCT_WORKER_LEASE_S": str(WORKER_LEASE_S),
                 },
                 log=folder / f"{name}.log",
             )
@@ -124,13 +134,11 @@ def running_stage(folder: Path) -> Iterator[Stage]:
         for worker in workers:
             end.callback(worker.stop)
             worker.launch()
-        operator = cluster.start()
+        operator = cluster.start(KONSTRUCT_WORKER_LEASE_S=str(WORKER_LEASE_S))
         for server in (pool, *workers):
             server.wait_ready()
         for tenant, agent in AGENTS:
             cluster.apply(agent, tenant, **SPECS[agent])
-        for tenant, agent in AGENTS:
-            cluster.until("ConfigSynced", "True", "WorkersSynced", agent, tenant)
         targets = [
             Target("llm-pool", f"{HOME}-llm-pool-a", pool.address),
             *(Target("worker", name, one.address) for name, one in zip(WORKERS, workers, strict=True)),
@@ -144,8 +152,11 @@ def running_stage(folder: Path) -> Iterator[Stage]:
         engine = make_engine(database.settings(worker_concurrency=8))
         end.callback(engine.dispose)
         load = Load(pool.base_url, engine, database)
-        prometheus.api.wait_scraped(time.time())
-        yield Stage(providers, cluster, operator, pool, workers, database, prometheus, load, rendered)
+        made = Stage(providers, cluster, operator, pool, workers, database, prometheus, load, rendered)
+        made.synced()
+        # What is absent before the first scrape is not missing.
+        eventually(lambda: not prometheus.api.call("alerts")["alerts"], within_s=60, what="a quiet start")
+        yield made
 
 
 def _cluster(plane: ControlPlane, api: AdminApi, folder: Path) -> OperatorStage:

@@ -95,20 +95,14 @@ class Api:
         (series,) = self.query(expression, at)
         return series.value
 
-    def tally(self, expression: str, *labels: str) -> dict[tuple[str, ...], float]:
-        """Evaluate `expression` now and return what is not zero, by the values of `labels`."""
-        found = self.query(f"sum by ({','.join(labels)}) ({expression})")
+    def tally(self, expression: str, *labels: str, at: float | None = None) -> dict[tuple[str, ...], float]:
+        """Evaluate `expression` and return what is not zero, by the values of `labels`."""
+        found = self.query(f"sum by ({','.join(labels)}) ({expression})", at)
         return {tuple(one.labels.get(label, "") for label in labels): one.value for one in found if one.value}
 
     def rules(self) -> list[dict[str, Any]]:
         """Return every rule that is loaded, with its state."""
         return [rule for group in self.call("rules")["groups"] for rule in group["rules"]]
-
-    def alerts(self, state: str = "firing") -> set[str]:
-        """Return the names of the alerts in a state."""
-        return {
-            alert["labels"]["alertname"] for alert in self.call("alerts")["alerts"] if alert["state"] == state
-        }
 
     def targets(self) -> list[dict[str, Any]]:
         """Return what is scraped, and how it went."""

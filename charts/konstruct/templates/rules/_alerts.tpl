@@ -30,7 +30,7 @@
 - alert: {{ index $words 0 }}
   expr: |-
     {{ $now }} > {{ .factor }} * avg_over_time({{ $now }}[{{ .baseline }}] offset {{ .window }})
-    and {{ $now }} >= {{ .minimum | int64 }}
+    and {{ $now }} >= {{ eq (floor .minimum) (float64 .minimum) | ternary (int64 .minimum) .minimum }}
     and last_over_time({{ $now }}[{{ .window }}] offset {{ .baseline }})
   for: {{ .for }}
   {{- include "konstruct.alertTail" (list $ (index $words 0) "ticket" dict (printf "Group {{ $labels.group }} uses unusually many %s (%s)" (index $words 2) $release) (printf "{{ $value | humanize }} %s in the last %s: more than %v times the average of the %s before." (index $words 2) .window .factor .baseline)) | nindent 2 }}
