@@ -125,3 +125,16 @@ def test_metrics_are_scraped_where_values_say_so() -> None:
 
 def test_they_can_be_left_out() -> None:
     assert kinds(render_chart(IN_CHART, {"networkPolicy.enabled": False}), "NetworkPolicy") == []
+
+
+def test_only_what_is_traced_reaches_the_collector() -> None:
+    on = {"tracing": {"enabled": True, "endpoint": "http://collector.observability:4318"}}
+    for values, reach in (({}, []), (on, ["llm-pool", "worker"])):
+        made = render_chart(IN_CHART, values)
+        rules = [
+            (name, rule) for name, rule in egress(made) if {"protocol": "TCP", "port": 4318} in rule["ports"]
+        ]
+        assert [name for name, _ in rules] == reach
+        assert not any(
+            is_public(peer) for _, rule in rules for peer in rule["to"] if "100.64" not in str(peer)
+        )

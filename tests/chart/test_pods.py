@@ -197,3 +197,47 @@ def test_the_migration_is_a_hook_where_its_database_is_there_before() -> None:
 def test_a_grace_period_that_cuts_work_off_is_refused(value: str) -> None:
     with pytest.raises(ChartError, match=f"{value}.terminationGracePeriodSeconds would cut"):
         render_chart(IN_CHART, {f"{value}.terminationGracePeriodSeconds": 30})
+
+
+def test_every_process_logs_as_the_values_say() -> None:
+    made = render_chart(IN_CHART, {"logging": {"format": "console", "level": "warning"}})
+    for name in ("llm-pool", "orchestrator", "operator"):
+        pod = named(made, "Deployment", f"-{name}")["spec"]["template"]
+        variables = environment(pod["spec"]["containers"][0])
+        assert (variables["KONSTRUCT_LOG_FORMAT"], variables["KONSTRUCT_LOG_LEVEL"]) == ("console", "warning")
+
+
+def test_traces_go_where_the_values_say() -> None:
+    tracing = {
+        "enabled": True,
+        "endpoint": "http://collector.observability:4318",
+        "headers": {"existingSecret": "collector"},
+        "sampleRatio": 0.01,
+        "resourceAttributes": {"deployment.environment.name": "a, b=c"},
+    }
+    for values, traced in (({}, False), ({"tracing": tracing}, True)):
+        made = render_chart(IN_CHART, values)
+        for name in ("llm-pool", "orchestrator", "operator"):
+            pod = named(made, "Deployment", f"-{name}")["spec"]["template"]
+            variables = environment(pod["spec"]["containers"][0])
+            sent = {key: value for key, value in variables.items() if "TRACING" in key or "OTEL" in key}
+            assert sent == (
+                {
+                    "KONSTRUCT_TRACING": "true",
+                    "KONSTRUCT_TRACING_SAMPLE_RATIO": "0.01",
+                    "KONSTRUCT_TRACING_CONTENT": "false",
+                    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.observability:4318",
+                    "OTEL_EXPORTER_OTLP_HEADERS": {
+                        "secretKeyRef": {"name": "collector", "key": "otlp-headers"}
+                    },
+                    "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=a%2C%20b%3Dc,"
+                    "k8s.namespace.name=konstruct,konstruct.release=konstruct",
+                }
+                if traced and name != "operator"
+                else {}
+            )
+
+
+def test_traces_need_a_collector() -> None:
+    with pytest.raises(ChartError, match=r"set tracing\.endpoint"):
+        render_chart(IN_CHART, {"tracing": {"enabled": True}})

@@ -169,6 +169,33 @@ automountServiceAccountToken: false
   valueFrom: { secretKeyRef: { name: {{ index . 1 }}, key: {{ index . 2 }} } }
 {{- end -}}
 
+{{/* What every container of ours logs. */}}
+{{- define "konstruct.loggingEnv" -}}
+- { name: KONSTRUCT_LOG_FORMAT, value: {{ .Values.logging.format }} }
+- { name: KONSTRUCT_LOG_LEVEL, value: {{ .Values.logging.level }} }
+{{- end -}}
+
+{{/* Where the spans of a container go. */}}
+{{- define "konstruct.tracingEnv" -}}
+{{- with .Values.tracing }}
+{{- if .enabled -}}
+- { name: KONSTRUCT_TRACING, value: "true" }
+- { name: KONSTRUCT_TRACING_SAMPLE_RATIO, value: {{ .sampleRatio | quote }} }
+- { name: KONSTRUCT_TRACING_CONTENT, value: {{ .content | quote }} }
+- { name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ .endpoint | quote }} }
+{{- with .headers.existingSecret }}
+{{ include "konstruct.secretVariable" (list "OTEL_EXPORTER_OTLP_HEADERS" . $.Values.tracing.headers.key) }}
+{{- end }}
+{{- $attributes := dict "k8s.namespace.name" $.Release.Namespace "konstruct.release" $.Release.Name }}
+{{- $pairs := list }}
+{{- range $name, $value := mergeOverwrite $attributes .resourceAttributes }}
+{{- $pairs = append $pairs (printf "%s=%s" $name (urlquery $value | replace "+" "%20")) }}
+{{- end }}
+- { name: OTEL_RESOURCE_ATTRIBUTES, value: {{ join "," $pairs | quote }} }
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* Who and where a pod is. */}}
 {{- define "konstruct.identityEnv" -}}
 - name: KONSTRUCT_RELEASE

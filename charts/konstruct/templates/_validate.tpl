@@ -37,6 +37,9 @@
 {{- if and .worker.terminationGracePeriodSeconds (lt (int .worker.terminationGracePeriodSeconds) (int (include "konstruct.workerGrace" $))) -}}
 {{- fail (printf "worker.terminationGracePeriodSeconds would cut messages off: 0, or at least %s." (include "konstruct.workerGrace" $)) -}}
 {{- end -}}
+{{- if and .tracing.enabled (not .tracing.endpoint) -}}
+{{- fail "tracing.enabled: set tracing.endpoint to the collector's address for OTLP over HTTP, such as http://collector.observability:4318." -}}
+{{- end -}}
 {{- if .monitoring.rules.enabled -}}
 {{- range $objective := include "konstruct.objectives" $ | fromJsonArray -}}
 {{- range $pace, $burn := $.Values.monitoring.rules.burnRates -}}
