@@ -168,10 +168,25 @@ def test_selectors_find_their_pods_and_no_others(manifests: list[Manifest]) -> N
         assert selected(manifest["spec"]["selector"]["matchLabels"]) == [name]
     for service in kinds(manifests, "Service"):
         (target,) = selected(service["spec"]["selector"])
-        assert target.endswith("/" + service["metadata"]["name"])
+        assert target.endswith("/" + service["metadata"]["name"].removesuffix("-replicas"))
     for budget in kinds(manifests, "PodDisruptionBudget"):
         (target,) = selected(budget["spec"]["selector"]["matchLabels"])
         assert target == "Deployment/" + budget["metadata"]["name"]
+
+
+def test_workers_find_every_replica_of_the_pool_and_nobody_scrapes_it_twice(
+    manifests: list[Manifest],
+) -> None:
+    service = named(manifests, "Service", "-llm-pool-replicas")
+    worker = environment(containers(named(manifests, "Deployment", "-orchestrator")["spec"]["template"])[-1])
+    assert worker["KONSTRUCT_LLM_POOL_REPLICAS_URL"] == f"http://{service['metadata']['name']}:8004"
+    assert (service["spec"]["clusterIP"], service["spec"]["publishNotReadyAddresses"]) == ("None", True)
+    for monitor in kinds(manifests, "ServiceMonitor"):
+        wanted = monitor["spec"]["selector"]["matchLabels"]
+        assert not wanted.items() <= service["metadata"]["labels"].items()
+    elsewhere = render_chart(IN_CHART, {"worker.llmPoolUrl": "http://pool.example:8004"})
+    worker = environment(containers(named(elsewhere, "Deployment", "-orchestrator")["spec"]["template"])[-1])
+    assert "KONSTRUCT_LLM_POOL_REPLICAS_URL" not in worker
 
 
 def test_workers_wait_for_the_migration(manifests: list[Manifest]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -17,6 +19,8 @@ from tests.support.stack_provider import provider_in_thread
 from tests.support.waiting import eventually
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "agents"
+
+WATCH = "konstruct status --watch"
 
 STEPS = [
     "Start PostgreSQL, Redis, a model, the llm-pool and a worker",
@@ -56,6 +60,13 @@ def test_the_demo_shows_the_main_job_without_keys(tmp_path: Path) -> None:
     assert told["A tenant cannot reach another's agent"] == "globex asks acme's ada: agent_unknown"
     assert "globex sees 0 rows" in told["A tenant cannot read another's rows"]
     assert "set ANTHROPIC_API_KEY or OPENAI_API_KEY" in result.err
+    assert (shown["llm_pool"]["degraded"], shown["llm_pool"]["fallback_ratio"]) == (3, 1.0)
+    assert result.err.splitlines()[-4:] == [
+        "Fallback ratio, read from the llm-pool's /metrics: 3 of 3 replies by fallback (100%)",
+        "Why another group was asked:  quality: not_configured 3",
+        "Again, and live until Ctrl-C:  konstruct demo --watch",
+        f"On a stack of your own:        konstruct up --agents {EXAMPLES}, and in another terminal {WATCH}",
+    ]
     assert list(tmp_path.iterdir()) == [], "the demo left files"
     assert {file: file.read_bytes() for file in EXAMPLES.rglob("*.yaml")} == before
 
@@ -94,6 +105,39 @@ def test_a_demo_whose_models_fail_says_what_failed(tmp_path: Path, ollama: StubP
     assert "konstruct: the demo failed at: Edit ada's persona while it runs\n" in result.err
     assert "failed at: A tenant cannot reach another's agent" not in result.err
     assert "failed at: Stop" not in result.err
+
+
+def test_a_demo_that_is_watched_stays_until_it_is_told_to_end(tmp_path: Path, ollama: StubProvider) -> None:
+    out = tmp_path / "out"
+    with out.open("wb") as written:
+        demo = subprocess.Popen(
+            [*COMMAND, "demo", "--watch"],
+            stdout=written,
+            stderr=written,
+            env=environment(OLLAMA_BASE_URL=ollama.root),
+            cwd=tmp_path,
+        )
+    try:
+        # The line after a send is of a stack that counted it, and knows nothing of the demo's own messages.
+        eventually(
+            lambda: "In another terminal:" in out.read_text(), within_s=120, what="the end of the steps"
+        )
+        command = re.search(r"In another terminal:  konstruct (.*)", out.read_text())
+        assert command is not None
+        sent = konstruct(*shlex.split(command[1]), cwd=tmp_path)
+        assert sent.code == 0, sent.err
+        eventually(
+            lambda: "100.0% fallback (not_configured 1)" in out.read_text(), within_s=60, what="the message"
+        )
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(60) == 0
+    finally:
+        demo.kill()
+        demo.wait(10)
+    assert (
+        "Fallback ratio, read from the llm-pool's /metrics: 4 of 4 replies by fallback (100%)"
+        in out.read_text()
+    )
 
 
 def test_a_demo_without_two_tenants_is_refused_before_anything_starts(tmp_path: Path) -> None:

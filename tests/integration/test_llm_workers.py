@@ -199,12 +199,15 @@ async def a_dead_process_is_replaced_and_what_it_counted_stays(
 ) -> None:
     files = set(pool.folder.iterdir())
     (victim, _), (_, left) = pool.clients.items()
+    start = "konstruct_start_time_seconds"
+    began = (await pool.metrics())[start]
     os.kill(victim, signal.SIGKILL)
     limit = "konstruct_llm_in_flight_limit"
     await shows(left, lambda samples: samples[limit] == 256, 20)  # a dead one may take nothing
     await shows(left, lambda samples: samples[limit] == WORKERS * 256, START_TIMEOUT_S)
     await pool.meet(stack)
     assert victim not in pool.clients
+    assert (await pool.metrics())[start] == began, "the counters did not begin again"
     agree(await pool.metrics(), pool, 302)
     await pool.load(150)
     agree(await pool.metrics(), pool, 452)

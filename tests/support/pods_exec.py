@@ -47,7 +47,9 @@ class PodsExec:
     refuse: list[int] = field(default_factory=list)
     """Statuses with which the next commands are refused."""
     cut: int = 0
-    """Commands whose connection is cut after they were started."""
+    """Commands whose connection is cut once they have started; of those that stream, after a line."""
+    streaming: int = 0
+    """Commands that stream at present."""
     protocol: str = PROTOCOL
     """What it speaks."""
     port: int = 0
@@ -86,6 +88,9 @@ class PodsExec:
         self.runs.append((request.match_info["pod"], request.query["container"], argv))
         socket = web.WebSocketResponse(protocols=(self.protocol,))
         await socket.prepare(request)
+        if "--until-eof" in argv:
+            await self._stream(socket, argv)
+            return socket
         stdin = b""
         async for message in socket:
             assert message.type is WSMsgType.BINARY
@@ -102,6 +107,44 @@ class PodsExec:
         await socket.close()
         return socket
 
+    async def _stream(self, socket: web.WebSocketResponse, argv: list[str]) -> None:
+        """Run a program that ends with its standard input, which ends with the connection."""
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            *argv[1:],
+            cwd=self.folder,
+            env=dict(self.environment),
+            stdin=-1,
+            stdout=-1,
+            stderr=-1,
+            limit=1_000_000,
+        )
+        assert process.stdin is not None
+        assert process.stderr is not None
+        self.streaming += 1
+        cut, self.cut = self.cut > 0, max(self.cut - 1, 0)
+        gone = asyncio.create_task(anext(socket, None))
+        output = asyncio.create_task(self._hand_on(process, socket, once=cut))
+        await asyncio.wait({gone, output}, return_when=asyncio.FIRST_COMPLETED)
+        if output.done() and not cut:
+            await self._end(socket, await process.wait(), await process.stderr.read())
+        for task in (gone, output):
+            task.cancel()
+        process.stdin.close()
+        await process.communicate()
+        self.streaming -= 1
+        await socket.close()
+
+    async def _hand_on(
+        self, process: asyncio.subprocess.Process, socket: web.WebSocketResponse, *, once: bool
+    ) -> None:
+        assert process.stdout is not None
+        while line := await process.stdout.readline():
+            for start in range(0, len(line), 1000):
+                await socket.send_bytes(b"\x01" + line[start : start + 1000])
+            if once:
+                return
+
     async def _run(self, socket: web.WebSocketResponse, argv: list[str], stdin: bytes) -> None:
         program = [*COMMAND, *argv[1:]] if argv[0] == "konstruct" else argv
         try:
@@ -115,10 +158,13 @@ class PodsExec:
         out, err = await process.communicate(stdin)
         for start in range(0, len(out), 1000):
             await socket.send_bytes(b"\x01" + out[start : start + 1000])
+        await self._end(socket, process.returncode or 0, err)
+
+    async def _end(self, socket: web.WebSocketResponse, returncode: int, err: bytes) -> None:
         await socket.send_bytes(b"\x02" + err)
         status: dict[str, Any] = {"status": "Success"}
-        if process.returncode:
-            code = process.returncode if process.returncode > 0 else 128 - process.returncode
+        if returncode:
+            code = returncode if returncode > 0 else 128 - returncode
             cause = {"reason": "ExitCode", "message": str(code)}
             status = {"status": "Failure", "reason": "NonZeroExitCode", "details": {"causes": [cause]}}
         await socket.send_bytes(b"\x03" + json.dumps(status).encode())

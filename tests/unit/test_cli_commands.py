@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from konstruct_cli.client import connect
 from konstruct_cli.commands.up import agents_dir
 from konstruct_cli.errors import MEANINGS, ExitCode, NotRunningError, UsageError
-from konstruct_cli.inspection import count_replies, parse_metrics
 from konstruct_cli.main import app
 from konstruct_cli.messages import compose
 from konstruct_cli.output import emit_json, envelope_lines, printable, summary
+from konstruct_cli.program import command
 from shared.config import ConfigurationError, Settings
 from shared.reply import MessageStatus, Reason, Reply
 
@@ -218,21 +218,17 @@ def test_json_is_one_line_whatever_it_holds(capsys: pytest.CaptureFixture[str]) 
     assert json.loads(out)["text"] == "one\ntwo \x1b[0m ç"
 
 
-METRICS = """
-# TYPE konstruct_llm_requests_total counter
-konstruct_llm_requests_total{requested_group="quality",served_group="quality",outcome="ok"} 6
-konstruct_llm_requests_total{requested_group="quality",served_group="fast",outcome="ok"} 2
-konstruct_llm_requests_total{requested_group="fast",served_group="fast",outcome="ok"} 2
-konstruct_llm_requests_total{requested_group="quality",served_group="_none",outcome="providers_failed"} 3
-konstruct_llm_in_flight 1
-"""
-
-
-def test_the_fallback_rate_counts_replies_of_another_group() -> None:
-    assert count_replies(parse_metrics(METRICS)) == {
-        "replies": 10,
-        "fallback_replies": 2,
-        "fallback_ratio": 0.2,
-        "failures": 3,
-    }
-    assert count_replies([])["fallback_ratio"] is None
+def test_what_is_told_to_be_typed_works_where_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / ".venv" / "bin" / "konstruct"
+    installed.parent.mkdir(parents=True)
+    installed.touch(mode=0o755)
+    monkeypatch.setenv("PATH", "")
+    assert command("send", "a b", called=".venv/bin/konstruct") == ".venv/bin/konstruct send 'a b'"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert command("up", called=str(installed)) == f"{installed} up"
+    assert command("up", called="/x/main.py") == "konstruct up"
+    monkeypatch.setenv("PATH", str(installed.parent))
+    assert command("up", called=str(installed)) == "konstruct up"

@@ -228,6 +228,10 @@ automountServiceAccountToken: false
 {{ include "konstruct.secretVariable" (list "KONSTRUCT_REDIS_URL" (include "konstruct.queueSecret" .) .Values.queue.keys.url) }}
 - name: KONSTRUCT_LLM_POOL_URL
   value: {{ default (printf "http://%s-llm-pool:8004" (include "konstruct.fullname" .)) .Values.worker.llmPoolUrl }}
+{{- if not .Values.worker.llmPoolUrl }}
+- name: KONSTRUCT_LLM_POOL_REPLICAS_URL
+  value: http://{{ include "konstruct.fullname" . }}-llm-pool-replicas:8004
+{{- end }}
 {{ include "konstruct.tokenEnv" . }}
 {{- end -}}
 

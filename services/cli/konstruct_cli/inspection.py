@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import httpx
 import psycopg
 import redis
 from kombu.exceptions import OperationalError
-from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from konstruct_cli.client import Connection
 from konstruct_cli.cluster.agents import AgentsStatus, look_at_agents
+from konstruct_cli.replicas import HTTP_TIMEOUT_S, Follower, Replicas
 from orchestrator.control import WorkerStatus, worker_status
 from orchestrator.main import QUEUE, app
 from shared.config import ConfigurationError, Settings
@@ -21,17 +19,11 @@ from shared.contract import GroupHealth, Health
 from shared.db import refuse_unsafe_role
 from shared.rls import tenant_scope
 
-HTTP_TIMEOUT_S = 3.0
-"""Longest that the llm-pool may take to answer about itself."""
-
 WORKER_TIMEOUT_S = 1.0
 """How long workers have to answer; all of it is waited, for their number is not known."""
 
 _NO_TENANT = "konstruct-status"
 """A tenant that has no rows, for a look at the connection itself."""
-
-Sample = tuple[str, dict[str, str], float]
-"""Name, labels and value of one sample of a metric."""
 
 
 class PartStatus(BaseModel):
@@ -70,7 +62,7 @@ class PoolStatus(PartStatus):
     """Model groups."""
 
     replies: int = 0
-    """Requests that a model answered, since the pool started."""
+    """Requests that a model answered, since the pool's replicas started."""
 
     fallback_replies: int = 0
     """Those of them that another group answered than the one asked for."""
@@ -79,7 +71,10 @@ class PoolStatus(PartStatus):
     """Their share; null before the first reply."""
 
     failures: int = 0
-    """Requests that no model answered."""
+    """Requests that no model answered, for groups that there are."""
+
+    replicas: Replicas = Replicas()
+    """The same, and more, group by group."""
 
 
 class StackStatus(BaseModel):
@@ -107,12 +102,15 @@ class StackStatus(BaseModel):
     """Agents of the cluster; null where they come from a folder."""
 
 
-def inspect(connection: Connection) -> StackStatus:
-    """Look at every part; a part that does not answer is part of the result, never an error."""
+def inspect(connection: Connection, follower: Follower | None = None) -> StackStatus:
+    """Look at every part; a part that does not answer is part of the result, never an error.
+
+    A `follower` that looked before tells what the pool was asked since.
+    """
     settings = connection.settings
     postgres = look_at_postgres(connection)
     queue = look_at_redis(settings)
-    pool = look_at_pool(settings)
+    pool = look_at_pool(settings, follower)
     workers = look_at_workers() if queue.ok else []
     return StackStatus(
         ok=postgres.ok and queue.ok and pool.ok and pool.ready and any(each.accepting for each in workers),
@@ -148,16 +146,17 @@ def look_at_redis(settings: Settings) -> QueueStatus:
         client.close()
 
 
-def look_at_pool(settings: Settings) -> PoolStatus:
-    """Read /health, /readyz and /metrics."""
+def look_at_pool(settings: Settings, follower: Follower | None = None) -> PoolStatus:
+    """Read /health and /readyz of the pool, and /metrics of all its replicas."""
     url = settings.llm_pool_url.rstrip("/")
     try:
         with httpx.Client(base_url=url, timeout=HTTP_TIMEOUT_S, trust_env=False) as client:
             health = Health.model_validate_json(client.get("/health").raise_for_status().content)
             ready = client.get("/readyz").is_success
-            samples = parse_metrics(client.get("/metrics").raise_for_status().text)
-    except (httpx.HTTPError, ValidationError, ValueError) as error:
+    except (httpx.HTTPError, ValidationError) as error:
         return PoolStatus(url=url, ok=False, problem=f"does not answer ({type(error).__name__})")
+    replicas = (follower or Follower(settings)).look()
+    asked = replicas.since_start
     return PoolStatus(
         url=url,
         ok=True,
@@ -165,7 +164,11 @@ def look_at_pool(settings: Settings) -> PoolStatus:
         ready=ready,
         in_flight=health.in_flight,
         groups=health.groups,
-        **count_replies(samples),
+        replies=asked.answers,
+        fallback_replies=asked.degraded,
+        fallback_ratio=asked.fallback_ratio,
+        failures=asked.failed,
+        replicas=replicas,
     )
 
 
@@ -175,33 +178,3 @@ def look_at_workers(timeout_s: float = WORKER_TIMEOUT_S, *, limit: int | None = 
         return worker_status(app, timeout_s, limit=limit)
     except (OperationalError, OSError):
         return []
-
-
-def parse_metrics(text: str) -> list[Sample]:
-    """Read Prometheus' text format."""
-    return [
-        (sample.name, sample.labels, sample.value)
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    ]
-
-
-def count_replies(samples: Iterable[Sample]) -> dict[str, float | None]:
-    """Count replies, those of another group, and failures, from the pool's metrics."""
-    replies = fallbacks = failures = 0
-    for name, labels, value in samples:
-        if name != "konstruct_llm_requests_total":
-            continue
-        if labels["outcome"] != "ok":
-            failures += int(value)
-            continue
-        replies += int(value)
-        if labels["served_group"] != labels["requested_group"]:
-            fallbacks += int(value)
-    ratio = fallbacks / replies if replies else None
-    return {
-        "replies": replies,
-        "fallback_replies": fallbacks,
-        "fallback_ratio": ratio,
-        "failures": failures,
-    }

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from konstruct_cli.cluster.target import Cluster
 from konstruct_cli.errors import MEANINGS, CliError, ExitCode
-from konstruct_cli.options import in_cluster
+from konstruct_cli.options import WATCH_EVERY_S, in_cluster
 from konstruct_cli.output import say
 from konstruct_cli.stack.ports import Ports
 from konstruct_cli.stack.process import StackError
@@ -198,8 +198,27 @@ def render(
 
 @app.command()
 @in_cluster()
-def status(state_dir: _StateDir = None, as_json: _Json = False, cluster: Cluster | None = None) -> None:
+def status(
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again and again, until Ctrl-C.")] = False,
+    every: Annotated[
+        float, typer.Option(min=0.5, help="Seconds between two looks of --watch.")
+    ] = WATCH_EVERY_S,
+    until_eof: Annotated[
+        bool, typer.Option("--until-eof", help="With --watch: end when standard input does.")
+    ] = False,
+    state_dir: _StateDir = None,
+    as_json: _Json = False,
+    cluster: Cluster | None = None,
+) -> None:
     """Show who is up, which model groups can serve, the fallback rate, agents and their revisions."""
+    if watch:
+        from konstruct_cli.commands import watch as watching
+
+        raise typer.Exit(
+            watching.run(
+                state_dir=state_dir, cluster=cluster, every_s=every, until_eof=until_eof, as_json=as_json
+            )
+        )
     from konstruct_cli.commands import status as command
 
     raise typer.Exit(command.run(state_dir=state_dir, cluster=cluster, as_json=as_json))
@@ -213,12 +232,15 @@ def demo(
             help="Folder of manifests to copy; the repository's examples when absent.", metavar="DIR"
         ),
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Then keep its stack, and show it live until Ctrl-C.")
+    ] = False,
     as_json: _Json = False,
 ) -> None:
     """Show the whole of it in a minute: two tenants, real replies, who answered, an edit, isolation."""
     from konstruct_cli.commands import demo as command
 
-    raise typer.Exit(command.run(agents=agents, as_json=as_json))
+    raise typer.Exit(command.run(agents=agents, watch=watch, as_json=as_json))
 
 
 def run() -> None:

@@ -13,6 +13,9 @@ import typer
 from konstruct_cli.cluster.target import Cluster
 from konstruct_cli.errors import UsageError
 
+WATCH_EVERY_S = 2.0
+"""Seconds between two looks of a watch, where no option says otherwise."""
+
 _PANEL = "In a cluster"
 
 _NAMESPACE = Annotated[

@@ -81,6 +81,9 @@ class Settings(BaseModel):
     llm_pool_url: str = "http://localhost:8004"
     """Where workers and the CLI reach the llm-pool."""
 
+    llm_pool_replicas_url: str | None = None
+    """The same by a name that resolves to all replicas; the CLI adds up their metrics. None: there is one."""
+
     llm_pool_token: SecretStr | None = None
     """Bearer token that the pool demands on /complete and its callers send; none: no check."""
 

@@ -7,13 +7,14 @@ whose Pod ends is run in another one: the same message id is the same message.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from konstruct_cli.cluster.access import connected
-from konstruct_cli.cluster.exec import CannotStartError, Outcome, execute
+from konstruct_cli.cluster.exec import CannotStartError, Outcome, execute, follow
 from konstruct_cli.cluster.pods import WorkerPod, ready_worker
 from konstruct_cli.cluster.target import Cluster
 from konstruct_cli.errors import CliError, ExitCode, NoReplyError
@@ -90,6 +91,39 @@ class RemoteStack:
         """
         return asyncio.run(self._run(argv, stdin, timeout_s + START_S))
 
+    def follow(self, argv: Sequence[str], on_line: Callable[[str], None], every_s: float) -> None:
+        """Run a command in a worker's Pod that writes a line each `every_s` seconds, and hand each on.
+
+        When its Pod ends, it goes on in another. It returns when the command ends well.
+
+        Raises:
+            CliError: the command failed, or no Pod could run it.
+        """
+        asyncio.run(self._follow(argv, on_line, every_s + START_S))
+
+    async def _follow(self, argv: Sequence[str], on_line: Callable[[str], None], silence_s: float) -> None:
+        failures = 0
+
+        def seen(line: str) -> None:
+            nonlocal failures
+            failures = 0
+            on_line(line)
+
+        start = partial(follow, argv=argv, on_line=seen, silence_s=silence_s)
+        async with connected(self._cluster) as client:
+            while True:
+                try:
+                    _, outcome = await self._in_a_pod(client, start)
+                except (UnreachableError, NotFoundError):
+                    failures += 1
+                    if failures == TRIES:
+                        raise
+                    await asyncio.sleep(PAUSE_S)
+                    continue
+                if outcome.code != ExitCode.OK:
+                    raise RemoteError(outcome)
+                return
+
     async def _run(self, argv: Sequence[str], stdin: bytes, within_s: float) -> tuple[WorkerPod, Outcome]:
         try:
             async with asyncio.timeout(within_s), connected(self._cluster) as client:
@@ -106,10 +140,15 @@ class RemoteStack:
             ) from None
 
     async def _once(self, client: KubeClient, argv: Sequence[str], stdin: bytes) -> tuple[WorkerPod, Outcome]:
+        return await self._in_a_pod(client, partial(execute, argv=argv, stdin=stdin))
+
+    async def _in_a_pod(
+        self, client: KubeClient, start: Callable[[KubeClient, str, str, str], Awaitable[Outcome]]
+    ) -> tuple[WorkerPod, Outcome]:
         pod = await ready_worker(client, self._cluster)
         namespace = self._cluster.namespace
         try:
-            return pod, await execute(client, namespace, pod.name, pod.container, argv, stdin)
+            return pod, await start(client, namespace, pod.name, pod.container)
         except ForbiddenError as error:
             raise CliError(
                 f"you may not run commands in the pods of namespace {namespace}. Ask for the rights get and "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from konstruct_cli.commands.status import show
 from konstruct_cli.display import StartDisplay
 from konstruct_cli.errors import ExitCode, UsageError
 from konstruct_cli.inspection import StackStatus, inspect
-from konstruct_cli.output import emit_json, printable, say, talk
+from konstruct_cli.output import emit_json, say, talk
+from konstruct_cli.program import command
 from konstruct_cli.signals import Interrupted, interruptible
 from konstruct_cli.stack.local import LocalStack
 from konstruct_cli.stack.ports import Ports
@@ -101,7 +101,8 @@ def example_command(status: StackStatus, state: StateDir) -> str | None:
     if not agents:
         return None
     first = agents[0]
-    command = ["konstruct", "send", "--tenant", first.tenant_id, "--agent", first.agent]
+    where = []
     if state.path != DEFAULT_STATE_DIR.absolute():
-        command += ["--state-dir", os.path.relpath(state.path)]
-    return printable(shlex.join([*command, "Hello! Who are you?"]))
+        where = ["--state-dir", os.path.relpath(state.path)]
+    whom = ["--tenant", first.tenant_id, "--agent", first.agent]
+    return command("send", *whom, *where, "Hello! Who are you?")

@@ -15,7 +15,7 @@ from konstruct_cli.client import Connection
 from konstruct_cli.commands.status import ratio
 from konstruct_cli.demo.manifests import agents_in, make_a_pirate
 from konstruct_cli.demo.report import Report, Step, StepFailedError
-from konstruct_cli.inspection import look_at_pool, look_at_workers
+from konstruct_cli.inspection import PoolStatus, look_at_pool, look_at_workers
 from konstruct_cli.messages import compose
 from konstruct_cli.stack.local import LocalStack
 from konstruct_cli.stack.pool_config import providers_set
@@ -204,7 +204,7 @@ def _count(url: str, message_id: str, tenant: str | None) -> int:
     return -1 if row is None else int(row[0])
 
 
-def fallback_rate(demo: Demo, step: Step) -> None:
+def fallback_rate(demo: Demo, step: Step) -> PoolStatus:
     """Read the pool's metrics and hold them against the replies that were seen."""
     pool = look_at_pool(demo.connection.settings)
     degraded = [reply for reply in demo.answered() if reply.degraded]
@@ -214,3 +214,4 @@ def fallback_rate(demo: Demo, step: Step) -> None:
             f"the pool counts {ratio(pool)}; seen were {len(degraded)} of {len(demo.answered())}"
         )
     step.result = ratio(pool)
+    return pool

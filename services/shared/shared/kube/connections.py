@@ -20,6 +20,9 @@ from shared.kube.errors import KubeError
 HEARTBEAT_S = 15
 """Seconds between the pings of a websocket, which keep it open on the way and tell when it is broken."""
 
+CLOSE_S = 1.0
+"""Longest that the end of a websocket waits for the peer's: it may be gone."""
+
 SILENCE_S = 20
 """Seconds that a connection may leave probes or data unacknowledged before it counts as broken."""
 
@@ -53,6 +56,7 @@ class Connections(RESTClientObject):
             headers=headers,
             protocols=(protocol,),
             heartbeat=HEARTBEAT_S,
+            timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
             proxy=self.proxy,
             proxy_headers=self.proxy_headers,
             server_hostname=self.configuration.tls_server_name,
