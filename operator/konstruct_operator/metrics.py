@@ -78,6 +78,11 @@ class OperatorMetrics:
             "Namespaces that are not served because another operator serves them.",
             registry=self.registry,
         )
+        self._missing = Gauge(
+            "konstruct_operator_unreadable_namespaces",
+            "Listed namespaces that are not served because a right is missing there.",
+            registry=self.registry,
+        )
         for outcome in ReconcileOutcome:
             self.reconciles.labels(outcome.value)
         for ready in ("true", "false"):
@@ -95,6 +100,7 @@ class OperatorMetrics:
         workers: Callable[[], Tally[WorkerHealth]],
         waiting: Callable[[], int],
         refused: Callable[[], int],
+        missing: Callable[[], int],
     ) -> None:
         """Read what is known at every scrape."""
         self._agents.labels("true").set_function(ready)
@@ -102,6 +108,7 @@ class OperatorMetrics:
         self._unsynced.set_function(unsynced)
         self._waiting.set_function(waiting)
         self._refused.set_function(refused)
+        self._missing.set_function(missing)
         for state in WorkerHealth:
             self._workers.labels(state.value).set_function(partial(_count, workers, state))
 

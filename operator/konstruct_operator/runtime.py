@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Coroutine, Iterable
+from contextlib import suppress
 from typing import Any
 
 from konstruct_operator.agents import AgentStore
@@ -15,13 +16,14 @@ from konstruct_operator.events import EventPoster
 from konstruct_operator.metrics import OperatorMetrics, ReconcileOutcome
 from konstruct_operator.proofs import Proofs
 from konstruct_operator.queue import WorkQueue
+from konstruct_operator.reach import RETRY_S, Reach
 from konstruct_operator.reconciler import Reconciler
 from konstruct_operator.rendered import RenderedSink, RenderedStore
 from konstruct_operator.roster import Roster
 from konstruct_operator.writing import Writer
 from shared.config import ConfigurationError, Settings
 from shared.kube.client import KubeClient
-from shared.kube.errors import KubeError, NotFoundError, UnreachableError
+from shared.kube.errors import ForbiddenError, KubeError, NotFoundError, UnreachableError
 from shared.kube.leases import worker_leases_selector
 from shared.kube.names import agents_path, config_maps_path, leases_path, namespace_path
 from shared.kube.objects import AgentRef, Object, StoredAgent
@@ -35,6 +37,9 @@ NAMESPACE_POLL_S = 30.0
 
 RESYNC_S = 600.0
 """Seconds between two comparisons with all that there is: a watch that broke may have missed a deletion."""
+
+LOOK_S = 0.5
+"""Longest time between two looks at whether everything is known, or cannot be."""
 
 STUCK_S = 300.0
 """Seconds after which one look at an Agent is stuck: each of its requests ends within 15."""
@@ -75,16 +80,19 @@ class Runtime:
             metrics=self.metrics,
             look_up_namespace=self._look_up_namespace,
         )
-        scopes: list[str | None] = list(self.namespaces) or [None]
-        self._sinks = [RenderedSink(self._rendered, scope, self.queue.add) for scope in scopes]
-        self._followers = [
-            Follower(self._client, config_maps_path(scope), sink, label_selector=SELECTOR)
-            for scope, sink in zip(scopes, self._sinks, strict=True)
-        ]
-        selector = worker_leases_selector(settings.release)
-        self._followers.append(
-            Follower(self._client, leases_path(self._home), self._proofs, label_selector=selector)
+        self._reach = Reach(self._enter, self._namespace_gained)
+        self._followed: dict[str | None, tuple[RenderedSink, Follower]] = {}
+        for scope in self.namespaces or (None,):
+            sink = RenderedSink(self._rendered, scope, self.queue.add)
+            follower = Follower(self._client, config_maps_path(scope), sink, label_selector=SELECTOR)
+            self._followed[scope] = sink, follower
+        self._leases = Follower(
+            self._client,
+            leases_path(self._home),
+            self._proofs,
+            label_selector=worker_leases_selector(settings.release),
         )
+        self._following = False
         self.metrics.follow(
             agents=lambda: len(self._agents),
             ready=self._agents.ready,
@@ -92,6 +100,7 @@ class Runtime:
             workers=self._proofs.health,
             waiting=lambda: self.queue.depth,
             refused=lambda: len(self._claims.refused),
+            missing=lambda: len(self._reach.missing),
         )
 
     # --- what kopf tells ---
@@ -128,8 +137,7 @@ class Runtime:
         tried = 0
         while True:
             try:
-                await self._claim()
-                await self._learn()
+                await self._begin()
             except KubeError as error:
                 tried += 1
                 delay = UnreachableError.longest_delay_s if tried > 6 else 0.25 * 2.0**tried
@@ -141,9 +149,11 @@ class Runtime:
 
     def tasks(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Everything that runs until it is cancelled; the end of any is a fault."""
+        self._following = True
         named: dict[str, Coroutine[Any, Any, None]] = {
-            f"follower {number}": follower.run() for number, follower in enumerate(self._followers)
+            f"follower of {scope or 'all'}": follower.run() for scope, (_, follower) in self._followed.items()
         }
+        named["follower of Leases"] = self._leases.run()
         named["queue"] = self._work_when_complete()
         named["proofs"] = self._proofs.run()
         named["claims"] = self._claims.run()
@@ -165,28 +175,28 @@ class Runtime:
 
     # --- inside ---
 
-    async def _claim(self) -> None:
+    async def _begin(self) -> None:
         if self.namespaces:
-            for namespace in self.namespaces:
-                other = await self._claims.claim(namespace)
-                if other is not None:
-                    raise ServedError(served_message(namespace, other))
+            await self._reach.begin(self.namespaces)
         else:
             await self._claims.refuse_if_served()
             # Its own, so that another operator of the whole cluster meets it even before the first Agent.
-            other = await self._claims.claim(self._home)
-            if other is not None:
-                raise ServedError(served_message(self._home, other))
-
-    async def _learn(self) -> None:
+            await self._claims.claim(self._home)
+        for namespace, other in self._claims.refused.items():
+            raise ServedError(served_message(namespace, other))
         if not self.namespaces:
             found, _ = await self._client.list_metadata(namespace_path("").rstrip("/"))
             for item in found:
                 self.namespace_changed(item)
-        for namespace in self.namespaces:
-            await self._look_up_namespace(namespace)
-        for scope in self.namespaces or (None,):
-            await self._compare(scope)
+            await self._compare(None)
+
+    async def _enter(self, namespace: str) -> None:
+        """Claim and read a listed namespace."""
+        await self._claims.claim(namespace)
+        await self._look_up_namespace(namespace)
+        await self._compare(namespace)
+        if self._following and not self._followed[namespace][0].complete.is_set():
+            raise UnreachableError("its ConfigMaps are not listed yet")
 
     async def _compare(self, scope: str | None) -> None:
         """Compare the roster with a list: what a broken watch has missed is noticed here."""
@@ -204,8 +214,14 @@ class Runtime:
 
     async def _work_when_complete(self) -> None:
         """Look at nothing before all is known: a ConfigMap not listed yet is no missing one."""
-        for sink in self._sinks:
-            await sink.complete.wait()
+        for scope, (sink, follower) in self._followed.items():
+            while not sink.complete.is_set():
+                if scope is not None and isinstance(follower.problem, ForbiddenError):
+                    self._reach.lose(scope, follower.problem)
+                    break
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await sink.complete.wait()
         await self._proofs.complete.wait()
         log.info("working: %d Agents are known", len(self._roster.agents()))
         await self.queue.run()
@@ -221,10 +237,14 @@ class Runtime:
 
     async def _poll_namespaces(self) -> None:
         while True:
-            await asyncio.sleep(NAMESPACE_POLL_S)
-            for namespace in self.namespaces:
+            for _ in range(round(NAMESPACE_POLL_S / RETRY_S)):
+                await asyncio.sleep(RETRY_S)
+                await self._reach.retry()
+            for namespace in set(self.namespaces) - self._reach.missing.keys():
                 try:
                     await self._look_up_namespace(namespace)
+                except ForbiddenError as error:
+                    self._reach.lose(namespace, error)
                 except KubeError as error:
                     log.warning("namespace %s: %s", namespace, error)
 
@@ -253,6 +273,8 @@ class Runtime:
             self.queue.add(ref)
 
     async def _work(self, ref: AgentRef) -> None:
+        if ref[0] in self._reach.missing:
+            return  # it comes again with its namespace
         await self._reconciler.reconcile(ref)
 
     async def _give_up(self, ref: AgentRef, error: Exception) -> None:

@@ -91,7 +91,7 @@ class WorkerStatus(BaseModel):
 @inspect_command(name=COMMAND)
 def _konstruct_status(_state: Any) -> dict[str, Any]:
     worker = runtime()
-    agents, problems = worker.catalog.agents, worker.catalog.problems
+    agents, problems = worker.catalog.agents, (*worker.source.problems(), *worker.catalog.problems)
     return WorkerStatus(
         worker=worker.owner,
         pid=os.getpid(),

@@ -161,6 +161,9 @@ class AgentSource(Protocol):
     def accepting(self) -> bool:
         """Whether messages may be answered from the catalog as it is now."""
 
+    def problems(self) -> tuple[Problem, ...]:
+        """Whole places whose agents cannot be read."""
+
 
 class GivenAgents:
     """A source that follows nothing: the catalog was filled by whoever made it."""
@@ -178,3 +181,7 @@ class GivenAgents:
     def accepting(self) -> bool:
         """Return True: the catalog is as it should be."""
         return True
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return none: there is nothing to read."""
+        return ()

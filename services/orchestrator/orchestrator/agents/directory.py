@@ -85,6 +85,10 @@ class DirectorySource:
         """Return True: nobody else says what a folder holds."""
         return True
 
+    def problems(self) -> tuple[Problem, ...]:
+        """Return none: what is wrong with the folder is told with what is wrong in it."""
+        return ()
+
     def _follow(self) -> None:
         while not self._stop.is_set():
             try:

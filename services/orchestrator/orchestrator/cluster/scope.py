@@ -17,11 +17,14 @@ class Scope:
         self._namespace = namespace
         self._effect = effect
         self._progress = progress
+        self.begun = False
+        """Whether a list has come, in effect or not yet."""
         self.seen: int | None = None
         """Resource version up to which every Agent is applied or refused; None before the first list."""
 
     async def replaced(self, objects: list[Object], resource_version: str) -> None:
         """Put a complete list in effect."""
+        self.begun = True
         agents = [StoredAgent.of(item) for item in objects]
         await self._effect.settle(self._effect.claims.replace(self._namespace, agents))
         self.seen = int(resource_version)

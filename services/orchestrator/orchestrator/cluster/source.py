@@ -8,14 +8,14 @@ import logging
 import threading
 from collections.abc import Callable
 
-from orchestrator.agents.catalog import AgentCatalog
+from orchestrator.agents.catalog import AgentCatalog, Problem
 from orchestrator.cluster.effect import Effect
 from orchestrator.cluster.lease import LeaseKeeper
 from orchestrator.cluster.scope import Scope
 from orchestrator.gate import Gate
 from shared.config import Settings
 from shared.kube.client import KubeClient
-from shared.kube.errors import ForbiddenError
+from shared.kube.errors import ForbiddenError, KubeError
 from shared.kube.leases import ALL_NAMESPACES, MAX_REFUSED, WorkerState
 from shared.kube.names import agents_path
 from shared.kube.watch import Follower
@@ -76,6 +76,18 @@ class ClusterSource:
     def accepting(self) -> bool:
         """Whether the catalog is known to be what the proof says of this worker."""
         return self._gate.is_open
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return the watched namespaces that may not be read (any more)."""
+        return tuple(
+            Problem(
+                f"namespace {namespace or ALL_NAMESPACES}",
+                f"it may not be read ({follower.problem}); is the worker's Role there? "
+                + ("edits there are not seen" if scope.seen is not None else "messages to its agents wait"),
+            )
+            for namespace, (scope, follower) in list(self._followed.items())
+            if isinstance(follower.problem, ForbiddenError)
+        )
 
     def _run(self) -> None:
         with asyncio.Runner() as runner:
@@ -141,7 +153,7 @@ class ClusterSource:
             ]
             self._catalog.complete = all(listed for listed, _ in states)
             known = all(listed or isinstance(problem, ForbiddenError) for listed, problem in states)
-            if known and not opened and any(listed for listed, _ in states):
+            if known and not opened and any(listed for listed, _ in states) and await self._forget_unlisted():
                 opened = True
                 self._gate.caught_up()
                 log.info("%d agents in effect, %d refused", len(self._catalog), len(self._catalog.problems))
@@ -151,6 +163,20 @@ class ClusterSource:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._progressed.wait()
+
+    async def _forget_unlisted(self) -> bool:
+        """Take out of effect what was read where nothing may be read any more; whether that is done.
+
+        Edits there may have been called in effect while this worker was away.
+        """
+        try:
+            for namespace, (scope, _) in self._followed.items():
+                if not scope.begun:
+                    await self._effect.settle(self._effect.claims.replace(namespace, ()))
+        except KubeError as error:
+            log.info("what may not be read any more is not out of effect yet: %s", error)
+            return False
+        return True
 
     def _state(self) -> WorkerState:
         refusals = self._effect.refusals()
