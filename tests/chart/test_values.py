@@ -12,6 +12,7 @@ import yaml
 
 from docs import chart_values
 from orchestrator.main import QUEUE
+from shared.config import ConfigurationError, load_settings
 from tests.chart.rendering import (
     CHART,
     ENVIRONMENTS,
@@ -198,3 +199,30 @@ def test_the_versions_agree() -> None:
         "containers"
     ][0]
     assert image["image"] == f"konstruct/orchestrator:{chart['appVersion']}"
+
+
+@pytest.mark.parametrize(
+    ("value", "variable"),
+    [
+        ("worker.concurrency", "KONSTRUCT_WORKER_CONCURRENCY"),
+        ("worker.messageDeadlineSeconds", "KONSTRUCT_MESSAGE_DEADLINE_S"),
+        ("worker.drainSeconds", "KONSTRUCT_DRAIN_S"),
+        ("worker.leaseSeconds", "KONSTRUCT_WORKER_LEASE_S"),
+        ("worker.replyMaxTokens", "KONSTRUCT_REPLY_MAX_TOKENS"),
+        ("llmPool.workers", "KONSTRUCT_LLM_POOL_WORKERS"),
+        ("llmPool.maxInFlight", "KONSTRUCT_LLM_POOL_MAX_IN_FLIGHT"),
+        ("llmPool.timeoutSeconds", "KONSTRUCT_LLM_POOL_TIMEOUT_S"),
+        ("llmPool.attemptTimeoutSeconds", "KONSTRUCT_LLM_POOL_ATTEMPT_TIMEOUT_S"),
+    ],
+)
+def test_what_helm_lets_through_is_what_the_programs_take(value: str, variable: str) -> None:
+    """A number out of bounds is a word from Helm, not a Pod that crashes."""
+    part, key = value.split(".")
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    bounds = schema["properties"][part]["properties"][key]
+    for taken in (bounds["minimum"], bounds["maximum"]):
+        load_settings({variable: str(taken)})
+    with pytest.raises(ConfigurationError, match=variable):
+        load_settings({variable: str(bounds["maximum"] + 1)})
+    with pytest.raises(ChartError, match=rf"{key}'?: maximum"):
+        render_chart(IN_CHART, {f"{part}.{key}": bounds["maximum"] + 1})

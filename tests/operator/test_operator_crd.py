@@ -129,3 +129,16 @@ def test_what_kubectl_shows(control_plane: ControlPlane, namespace: str) -> None
     assert "REASON" in wide
     assert "AI transparency clause" in control_plane.kubectl("explain", "agent.status.promptSha256")
     assert "Whether it is switched off" in control_plane.kubectl("explain", "agent.spec.suspended")
+
+
+def test_each_folder_of_the_examples_is_applied_as_it_stands(
+    api: AdminApi, control_plane: ControlPlane
+) -> None:
+    """As the README says: kubectl takes the files of a folder in the order of their names."""
+    folders = sorted((AGENT_DEFINITION.parents[3] / "examples" / "agents").iterdir())
+    try:
+        for folder in folders:
+            control_plane.kubectl("apply", f"--filename={folder}")
+        assert "disclose" in control_plane.kubectl("explain", "agent.spec.onFallback")
+    finally:
+        control_plane.kubectl("delete", "namespace", *(folder.name for folder in folders))

@@ -174,7 +174,7 @@ class ModelChoice(_Camel):
     """Which models may speak for the agent."""
 
     group: GroupName = "quality"
-    """Model group of the llm-pool."""
+    """Model group of the llm-pool, such as 'quality' or 'fast'; not a provider's model."""
 
 
 class AgentSpec(_Camel):
@@ -199,7 +199,7 @@ class AgentSpec(_Camel):
     """Which models may speak for it."""
 
     on_fallback: OnFallback = OnFallback.ALLOW
-    """What it allows when its model group cannot answer."""
+    """When another group answers in its place: 'allow' that, 'disclose' it in the reply, or 'refuse' it."""
 
     suspended: bool = False
     """Whether it is switched off; messages to it fail with ``agent_suspended``."""
