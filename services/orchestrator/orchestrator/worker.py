@@ -9,6 +9,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
+import celery.apps.worker
 from celery.signals import (
     celeryd_after_setup,
     setup_logging,
@@ -66,6 +67,8 @@ def runtime() -> Runtime:
 def _log_to_stderr(**_: Any) -> None:
     """Set logging up in Celery's place: it would log every task's result, which is what agents say."""
     setup_worker_logs(load_settings())
+    # Celery also prints, at a signal; that it shuts down is a line of ours.
+    setattr(celery.apps.worker, "safe_say", lambda *_: None)  # noqa: B010 - the stubs do not know it
 
 
 def setup_worker_logs(settings: Settings) -> None:
