@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import time
@@ -13,10 +14,11 @@ from shared.config import load_settings
 
 def main() -> None:
     """Follow until SIGTERM."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     catalog = AgentCatalog()
 
-    def in_effect(_lag_s: float) -> None:
-        sys.stdout.write(f"{time.time():.6f} {len(catalog)}\n")
+    def in_effect(lag_s: float) -> None:
+        sys.stdout.write(f"effect {time.time():.6f} {lag_s:.6f}\n")
         sys.stdout.flush()
 
     source = ClusterSource(load_settings(), catalog, in_effect)

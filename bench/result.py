@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
+WIDEST = 6
+"""Figures of a row that fit into one line; more are written below each other."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,14 @@ class Row:
 def table(title: str, rows: list[Row], notes: list[str]) -> str:
     """Format rows of equal figures for people."""
     heads = list(rows[0].figures)
-    width = max(len(row.name) for row in rows)
-    lines = [title, " " * width + "".join(f"  {head:>16}" for head in heads)]
+    named = {row.name: row.figures for row in rows}
+    if len(heads) > WIDEST:
+        heads, named = list(named), {head: {row.name: row.figures[head] for row in rows} for head in heads}
+    width = max(map(len, named))
+    lines = [title, " " * width + "".join(f"  {head:>18}" for head in heads)]
     lines += [
-        f"{row.name:<{width}}" + "".join(f"  {row.figures[head]:>16.2f}" for head in heads) for row in rows
+        f"{name:<{width}}" + "".join(f"  {figures[head]:>18.2f}" for head in heads)
+        for name, figures in named.items()
     ]
     return "\n".join([*lines, *notes])
 

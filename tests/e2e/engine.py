@@ -27,6 +27,10 @@ _MOST_FILES = 1_048_576
 _MOST_PROCESSES = 32_768
 
 
+class NoEngineError(E2eError):
+    """No cluster can be made on this machine, and no other try would change that."""
+
+
 class Engine(Protocol):
     """What a cluster asks of the place it runs in."""
 
@@ -115,16 +119,16 @@ def choose(name: str, folder: Path) -> Engine:
     """Return the engine for a new cluster called `name`.
 
     Raises:
-        E2eError: this machine has none, and none can be set up.
+        NoEngineError: this machine has none, and none can be set up.
     """
     for program in ("docker", "podman"):
         if shutil.which(program) and _has_image(program):
             say(f"kind runs on {program}")
             return MachineEngine(program)
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise E2eError(
-            "make e2e needs a container engine that can pull kind's node image, or root on Debian "
-            "(then it builds that image itself)."
+        raise NoEngineError(
+            "a kind cluster needs a container engine that can pull kind's node image, or root on Debian "
+            "(then that image is built here)."
         )
     _install()
     say("no container engine here can pull kind's node image: podman and an image of our own")
