@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 MAX_WAITING = 2000
 """Events that wait to be posted; more are dropped, since nothing depends on them."""
 
+POSTERS = 4
+"""Events that are posted at once."""
+
 MAX_NOTE = 1000
 """Longest text of an Event."""
 
@@ -80,6 +83,7 @@ class EventPoster:
         self._client = client
         self._instance = instance
         self._waiting: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(MAX_WAITING)
+        self._dropped = 0
 
     def post(self, agent: StoredAgent, notice: Notice) -> None:
         """Have an Event about `agent` posted."""
@@ -110,11 +114,21 @@ class EventPoster:
         try:
             self._waiting.put_nowait((agent.namespace, manifest))
         except asyncio.QueueFull:
-            log.warning("too many Events wait; one about %s/%s is dropped", *agent.ref)
+            if not self._dropped:
+                log.warning("too many Events wait; those about %s/%s and others are dropped", *agent.ref)
+            self._dropped += 1
 
     async def run(self) -> None:
         """Post until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(POSTERS):
+                group.create_task(self._post(), name=f"events-{number}")
+
+    async def _post(self) -> None:
         while True:
+            if self._dropped and self._waiting.empty():
+                log.warning("%d Events were dropped", self._dropped)
+                self._dropped = 0
             namespace, manifest = await self._waiting.get()
             try:
                 await self._client.create(f"/api/v1/namespaces/{namespace}/events", manifest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,3 +18,10 @@ def eventually(look: Callable[[], Seen], *, within_s: float = 20.0, what: str = 
             return seen
         assert time.monotonic() < deadline, f"{what} did not come true within {within_s:g} s; last: {seen!r}"
         time.sleep(0.02)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait on the event loop until `true` says yes; fail if it does not within the deadline."""
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 - polls what has no event
+            await asyncio.sleep(0.001)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
 from konstruct_operator.queue import CONCURRENCY, WorkQueue
 from shared.kube.errors import ConflictError, InvalidError
+from tests.support.waiting import until
 
 
 class World:
@@ -54,12 +55,6 @@ async def world() -> AsyncIterator[World]:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110 - polls what has no event
-            await asyncio.sleep(0.001)
 
 
 async def test_a_key_that_changes_while_it_is_worked_on_comes_again_once(world: World) -> None:
