@@ -13,41 +13,13 @@ import yaml
 
 from tests.chart.openapi import LOCATION, write_schemas
 from tests.chart.rendering import CHART, VALUES, Manifest, kinds, pod_templates, render_chart
+from tests.chart.stand_ins import stand_ins
 from tests.support.cluster import KubectlError
 from tests.support.control_plane import ControlPlane
 from tests.support.waiting import eventually
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 AGENTS = CHART / "files" / "agents.konstruct.dev.yaml"
-
-STAND_INS = {
-    "keda.sh": (
-        "v1alpha1",
-        {"ScaledObject": "scaledobjects", "TriggerAuthentication": "triggerauthentications"},
-    ),
-    "monitoring.coreos.com": (
-        "v1",
-        {
-            "ServiceMonitor": "servicemonitors",
-            "PodMonitor": "podmonitors",
-            "PrometheusRule": "prometheusrules",
-        },
-    ),
-}
-"""Kinds of other projects: known to the API server by name only, so their specs are not judged here."""
-
-
-def stand_in(group: str, version: str, kind: str, plural: str) -> Manifest:
-    """Define a kind whose objects may hold anything."""
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    names = {"kind": kind, "plural": plural, "singular": kind.lower(), "listKind": f"{kind}List"}
-    one = {"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
-        "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [one]},
-    }
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +28,7 @@ def cluster(control_plane_tools: None, tmp_path_factory: pytest.TempPathFactory)
     with ControlPlane(tmp_path_factory.mktemp("chart")) as made:
         made.apply(
             AGENTS.read_text(),
-            *(
-                stand_in(group, version, kind, plural)
-                for group, (version, plurals) in STAND_INS.items()
-                for kind, plural in plurals.items()
-            ),
+            *stand_ins(),
             *(
                 {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}}
                 for name in ("konstruct", "tenant-a", "tenant-b", "monitoring")

@@ -82,6 +82,19 @@ def selectors(expressions: Iterable[str]) -> Iterator[Selector]:
             yield Selector(found[1], tuple(_MATCHER.findall(found[3] or "")))
 
 
+def needed(spec: Mapping[str, Any], alert: str) -> dict[str, Any]:
+    """Return the rules of one alert and every record that they come to read."""
+    wanted, kept = {alert}, dict[int, Rule]()
+    for rule in reversed(list(rules(spec))):  # a record comes before what reads it
+        if rule.get("record", rule.get("alert")) in wanted:
+            kept[id(rule)] = rule
+            wanted |= {selector.name for selector in selectors([rule["expr"]])}
+    groups = [
+        {**group, "rules": [rule for rule in group["rules"] if id(rule) in kept]} for group in spec["groups"]
+    ]
+    return {"groups": [group for group in groups if group["rules"]]}
+
+
 def rules_file(
     *values: Path | Mapping[str, Any], release: str = "konstruct", namespace: str = "konstruct"
 ) -> str:

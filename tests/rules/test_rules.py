@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from docs.metrics_table import DEPLOYMENT, GROUP, registries, rows
-from tests.chart.rendering import CHART, ENVIRONMENTS, IN_CHART, KITCHEN_SINK, ChartError, kinds, render_chart
+from tests.chart.rendering import (
+    CHART,
+    ENVIRONMENTS,
+    IN_CHART,
+    KITCHEN_SINK,
+    ChartError,
+    component,
+    kinds,
+    pod_templates,
+    render_chart,
+)
+from tests.rules.promtool import run_promtool
 from tests.rules.rendering import (
     EVERY_RELEASE,
     ON,
@@ -50,13 +61,11 @@ def expressions(*values: Path | Mapping[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", RENDERED)
-def test_promtool_finds_them_valid(name: str, promtool: Path, tmp_path: Path) -> None:
+def test_promtool_finds_them_valid(name: str, tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(rules_file(*RENDERED[name]))
-    command = [str(promtool), "check", "rules", "--lint=all", "--lint-fatal", str(path)]
-    checked = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert int(re.findall(r"SUCCESS: (\d+) rules found", checked.stdout)[0]) > 90
+    said = run_promtool("check", "rules", "--lint=all", "--lint-fatal", path)
+    assert int(re.findall(r"SUCCESS: (\d+) rules found", said)[0]) > 90
 
 
 def test_the_plain_file_is_what_the_chart_makes() -> None:
@@ -154,3 +163,63 @@ def test_alerts_say_whose_they_are() -> None:
         assert "$labels.release" in rule["annotations"]["summary"]
         assert rule["annotations"]["description"].endswith(".")
         assert rule["annotations"]["runbook_url"].startswith("https://runbooks.example/konstruct/Konstruct")
+
+
+def test_the_scrape_configuration_finds_what_the_monitors_find() -> None:
+    """Its path, ports and labels are those of the chart's pods."""
+    run_promtool("check", "config", PLAIN.with_name("prometheus.yaml"))
+    (job,) = yaml.safe_load(PLAIN.with_name("prometheus.yaml").read_text())["scrape_configs"]
+    wanted = re.compile(job["relabel_configs"][1]["regex"])
+    found = set()
+    for _, pod in pod_templates(render_chart(KITCHEN_SINK)):
+        labels = pod["metadata"]["labels"]
+        for container in pod["spec"]["containers"]:
+            for port in container.get("ports", ()):
+                if wanted.fullmatch(f"{component(pod)};{port['name']}"):
+                    found.add((component(pod), port["name"]))
+                    assert labels["app.kubernetes.io/instance"] == "konstruct"
+                    assert labels["app.kubernetes.io/name"] == job["relabel_configs"][0]["regex"]
+    assert found == {("llm-pool", "http"), ("worker", "metrics"), ("operator", "metrics")}
+
+
+def test_two_releases_are_counted_apart(tmp_path: Path) -> None:
+    """In one namespace, one of them degraded: its ratio is its own, and only its alert fires."""
+    files = []
+    for release in ("ours", "theirs"):
+        files.append(f"{release}.yaml")
+        (tmp_path / files[-1]).write_text(rules_file(IN_CHART, ON, release=release, namespace="here"))
+    answers = {("ours", "fast"): "0+10x20", ("theirs", "quality"): "0+30x20"}
+    test = {
+        "interval": "1m",
+        "input_series": [
+            {
+                "series": f'konstruct_llm_requests_total{{namespace="here",release="{release}",'
+                f'requested_group="quality",served_group="{served}",outcome="ok"}}',
+                "values": answers.get((release, served), "0x20"),
+            }
+            for release in ("ours", "theirs")
+            for served in ("quality", "fast")
+        ],
+        "promql_expr_test": [
+            {
+                "expr": "konstruct:llm_degraded:ratio_rate5m",
+                "eval_time": "10m",
+                "exp_samples": [
+                    {
+                        "labels": "konstruct:llm_degraded:ratio_rate5m"
+                        f'{{namespace="here",release="{release}",requested_group="quality"}}',
+                        "value": value,
+                    }
+                    for release, value in (("ours", 1), ("theirs", 0))
+                ],
+            },
+            {
+                "expr": 'count by (release) (ALERTS{alertname="KonstructLLMDegraded",alertstate="firing"})',
+                "eval_time": "10m",
+                "exp_samples": [{"labels": '{release="ours"}', "value": 1}],
+            },
+        ],
+    }
+    file = tmp_path / "tests.yaml"
+    file.write_text(yaml.safe_dump({"rule_files": files, "evaluation_interval": "1m", "tests": [test]}))
+    run_promtool("test", "rules", file)

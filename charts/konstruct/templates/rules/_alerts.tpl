@@ -80,10 +80,11 @@
   for: {{ .for }}
   {{- include "konstruct.alertTail" (list $ "KonstructOperatorFailing" "ticket" dict (print "The operator fails (" $release ")") (printf "{{ $value | humanizePercentage }} of its looks at Agents failed in the last %s: edits may not take effect." .window)) | nindent 2 }}
 {{- end }}
+{{- $whose := ternary (printf " (%s)" $release) "" .Values.monitoring.rules.ownSeriesOnly }}
 {{- range $component, $severity := dict "llm-pool" "page" "worker" "page" "operator" "ticket" }}
 - alert: KonstructMetricsAbsent
   expr: absent({{ include "konstruct.series" (list $ "konstruct_build_info" (printf "component=%q" $component)) }})
   for: {{ $alerts.metricsAbsent.for }}
-  {{- include "konstruct.alertTail" (list $ "KonstructMetricsAbsent" $severity (dict "component" $component) (print "There are no metrics of " $component " (" $release ")") "No pod of it is scraped: none runs, or Prometheus does not reach it. The other alerts on it are blind.") | nindent 2 }}
+  {{- include "konstruct.alertTail" (list $ "KonstructMetricsAbsent" $severity (dict "component" $component) (printf "There are no metrics of %s%s" $component $whose) "No pod of it is scraped: none runs, or Prometheus does not reach it. The other alerts on it are blind.") | nindent 2 }}
 {{- end }}
 {{- end -}}
