@@ -19,6 +19,7 @@ FIXTURE_TOOLS = {
     "helm": ("helm",),
     "kubeconform": ("kubeconform",),
     "prometheus": ("prometheus",),
+    "prometheus_operator": ("etcd", "kube-apiserver", "helm", "prometheus-operator"),
     "promtool": ("promtool",),
     "observed": ("etcd", "kube-apiserver", "kube-controller-manager", "helm", "prometheus"),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import platform
 import re
@@ -84,6 +85,24 @@ def pinned_version(name: str) -> str:
     return found[1]
 
 
+def module_folder(name: str) -> Path:
+    """Return the folder with the sources of a tool's module, for what else they hold."""
+    pins = _pins(name, TOOLS[name])
+    command: list[str | Path] = [go(_needed_go(pins)), "mod", "download", "-json", TOOLS[name].module]
+    env = {**os.environ, "GOWORK": "off", "GOTOOLCHAIN": "local"}
+    done = subprocess.run(command, cwd=pins, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ToolError(f"the sources of {name} cannot be had:\n{done.stdout}{done.stderr}")
+    return Path(json.loads(done.stdout)["Dir"])
+
+
+def _needed_go(pins: Path) -> str:
+    """Return the version of Go that a folder of pins asks for."""
+    needed = re.search(r"^go (\S+)", (pins / "go.mod").read_text(), re.MULTILINE)
+    assert needed, f"{pins / 'go.mod'} does not say which Go it needs"
+    return needed[1]
+
+
 def _pins(name: str, entry: Tool) -> Path:
     return PINS / (entry.folder or name)
 
@@ -131,13 +150,11 @@ def _command(name: str, entry: Tool) -> list[str]:
 def _build(name: str, entry: Tool, made: Path) -> None:
     """Build a tool into the folder `made`."""
     pins = _pins(name, entry)
-    needed = re.search(r"^go (\S+)", (pins / "go.mod").read_text(), re.MULTILINE)
-    assert needed, f"{name}: go.mod does not say which Go it needs"
     command, package = _command(name, entry)[:-1], entry.package
     env = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOTOOLCHAIN": "local"}
     with _progress(f"building {name} {pinned_version(name)}", entry.expected):
         built = subprocess.run(
-            [go(needed[1]), *command, "-o", made / name, package],
+            [go(_needed_go(pins)), *command, "-o", made / name, package],
             cwd=pins,
             env=env,
             stdout=subprocess.PIPE,

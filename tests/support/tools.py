@@ -40,6 +40,7 @@ _KUBERNETES_VERSION = {
 _RUNTIME = "github.com/containerd/containerd/v2"
 _CNI = "github.com/containernetworking/plugins"
 _PROMETHEUS = "github.com/prometheus/prometheus"
+_OPERATOR = "github.com/prometheus-operator/prometheus-operator"
 
 TOOLS: Mapping[str, Tool] = {
     "kube": Tool(
@@ -79,6 +80,20 @@ TOOLS: Mapping[str, Tool] = {
             tags=("remove_all_sd", "enable_kubernetes_sd"),
         )
         for name, expected in (("prometheus", "3 minutes"), ("promtool", "3 minutes"))
+    },
+    **{
+        # Pinned to what Prometheus is made of wherever both have it: half of it is built by then.
+        name: Tool(
+            module=_OPERATOR,
+            package=f"{_OPERATOR}/cmd/{command}",
+            expected=expected,
+            folder="prometheus-operator",
+            variables={"github.com/prometheus/common/version.Version": "{version}"},
+        )
+        for name, command, expected in (
+            ("prometheus-operator", "operator", "1 minute"),
+            ("prometheus-config-reloader", "prometheus-config-reloader", "20 seconds"),
+        )
     },
     "kubeadm": Tool(
         module="k8s.io/kubernetes",
