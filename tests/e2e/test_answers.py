@@ -54,6 +54,10 @@ def test_quality_down_a_real_small_model_answers_and_the_reply_says_so(
     assert (reply["requested_group"], reply["served_group"]) == ("quality", "fast")
     assert reply["degraded"] is True
     assert reply["fallback_reason"] in ("unavailable", "cooldown")
+    evidence = product.konstruct("explain", reply["message_id"], "--tenant", "acme")
+    assert (evidence["proof"]["verdict"], evidence["degraded"]) == ("proved", True)
+    assert evidence["proof"]["prompt_sha256"] == reply["prompt_sha256"]
+    assert evidence["attempts"][-1]["outcome"] == "ok"
     providers.up()
 
 
@@ -72,6 +76,8 @@ def test_a_tenant_cannot_reach_anothers_agent(product: Product) -> None:
 def test_status_shows_the_workers_and_what_they_serve(product: Product) -> None:
     status = product.konstruct("status")
     assert len(status["workers"]) == len(product.pods("worker"))
+    replicas = status["llm_pool"]["replicas"]
+    assert (replicas["addresses"], replicas["silent"]) == (len(product.pods("llm-pool")), [])
 
 
 def test_the_operator_can_read_no_secret(product: Product) -> None:

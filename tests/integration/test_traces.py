@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.main import app
+from orchestrator.recall import recall
 from tests.support.otlp import Collector, Span
 from tests.support.providers import answer, status
 from tests.support.traced import Way, way
@@ -94,6 +95,9 @@ def test_a_degraded_answer_is_one_trace(traced: Way, collector: Collector) -> No
     assert handled.attributes["gen_ai.conversation.id"] == "talk"
     assert served_by(collector, ASK, "konstruct-worker").attributes["http.response.status_code"] == 200
     assert traced.cell.database.rows("select trace_id from messages") == [(submit.trace_id,)]
+    evidence = recall("acme", reply["message_id"], on=traced.cell.engine)
+    assert evidence is not None
+    assert evidence.trace_id == submit.trace_id
     everything = b"".join(collector.bodies)
     assert LEAK.encode() not in everything
     assert b"hello" not in everything

@@ -43,7 +43,7 @@ def lines(evidence: Evidence) -> Iterator[tuple[str, str]]:
     yield "claims", f"{evidence.claims}, of which {evidence.deaths} ended with the silence of their worker"
     yield from _answer(evidence)
     if evidence.documents is not None:
-        yield "first used", _moment(evidence.documents.first_used_at)
+        yield "kept since", _moment(evidence.documents.first_used_at)
     if evidence.prompt_sha256 is not None:
         yield "prompt", f"sha256 {evidence.prompt_sha256}"
         yield "clause", f"version {evidence.transparency_clause}"
