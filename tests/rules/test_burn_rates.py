@@ -33,6 +33,7 @@ def scenarios(objective: Objective, name: str) -> dict[str, tuple[list[Phase], l
     hot, cool = min(1.0, 1.5 * pace.threshold), 0.7 * pace.threshold
     few = VALUES[f"{PATH}{objective.least}"] * 0.4
     on, after = pace.wait + 3, pace.after
+    brief = pace.short + pace.wait + 1  # the short window alone would let it fire
     return {
         "fires when it waited": (
             [Phase(on, hot)],
@@ -43,10 +44,10 @@ def scenarios(objective: Objective, name: str) -> dict[str, tuple[list[Phase], l
             [expects(firing, after(at), found=False) for at in (on, pace.long)],
         ),
         "stays quiet when it is short": (
-            [Phase(pace.long, 0), Phase(pace.short, hot)],
+            [Phase(pace.long, 0), Phase(brief, hot)],
             [
-                expects(short, after(pace.long + pace.short), found=True),
-                expects(firing, after(pace.long + pace.short), found=False),
+                expects(short, after(pace.long + brief), found=True),
+                expects(firing, after(pace.long + brief), found=False),
             ],
         ),
         "keeps to the floor": (
