@@ -5,7 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("llm_pool", "handle_message", "processes", "cluster", "config_map_volume")
+BENCHMARKS = (
+    "llm_pool",
+    "handle_message",
+    "instrumentation",
+    "scrape",
+    "processes",
+    "cluster",
+    "config_map_volume",
+)
 
 
 def main() -> None:

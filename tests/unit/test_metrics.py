@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
+from prometheus_client import generate_latest
 
 from docs.metrics_table import PAGE, Row, rows, with_metrics_table
+from llm_pool.metrics import Metrics
+from shared.contract import Usage
 
 ROWS = rows()
 
@@ -33,3 +36,14 @@ def test_no_label_could_be_anybodys_name() -> None:
         "component", "deployment", "direction", "from_group", "group", "outcome", "ready", "reason",
         "requested_group", "served_group", "state", "to_group", "version",
     }  # fmt: skip
+
+
+def test_the_pools_own_writer_writes_what_the_clients_does() -> None:
+    metrics = Metrics()
+    metrics.prepare({'a"b\\c': 2, "fast": 0}, ["openai/gpt-4o#2"], {("fast", 'a"b\\c')}, lambda: {"x": True})
+    for _ in range(2):
+        metrics.finished("fast", "fast", "ok", 0.3, 0.1)
+        metrics.attempt("openai/gpt-4o#2", "timeout", 1e-9)
+        metrics.reply("fast", Usage(prompt_tokens=10**9, completion_tokens=1), 0.1 + 0.2)
+        metrics.in_flight.set(-1)
+        assert metrics.render() == generate_latest(metrics.registry)

@@ -11,11 +11,11 @@ from prometheus_client import (
     Gauge,
     Histogram,
     disable_created_metrics,
-    generate_latest,
 )
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from llm_pool.exposition import Exposition
 from llm_pool.shared_values import COOLING, AllProcesses, cooling_until
 from shared.build_info import add_build_info
 from shared.contract import FallbackReason, ProblemCode, Usage
@@ -150,13 +150,14 @@ class Metrics:
         )
         """Completions that may be under way."""
         add_build_info(self.registry, "llm-pool", "konstruct-llm-pool")
-        self._shown: Collector = self.registry
+        shown: Collector = self.registry
         self._cooling_until: Gauge | None = None
         if shared is not None:
-            self._shown = AllProcesses(shared)
+            shown = AllProcesses(shared)
             self._cooling_until = Gauge(
                 COOLING, _COOLING_HELP, ["deployment"], multiprocess_mode="livemax", registry=None
             )
+        self._exposition = Exposition(shown)
 
     def prepare(
         self,
@@ -234,7 +235,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """Return the text format."""
-        return generate_latest(self._shown)
+        return self._exposition.render()
 
 
 class _Cooling(Collector):

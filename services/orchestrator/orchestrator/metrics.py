@@ -15,6 +15,9 @@ _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120)
 _REFUSED = (Reason.MESSAGE_CONFLICT, Reason.MESSAGE_INVALID)
 """Why a delivery may be refused without a recorded reply."""
 
+_NOT_COUNTED = (Reason.MESSAGE_CONFLICT, Reason.DROPPED)
+"""Reasons that no worker finishes a message for: another message has the id, or a person has decided."""
+
 
 class WorkerMetrics:
     """Every metric of one worker, in a registry of its own, its series there from the start."""
@@ -104,7 +107,7 @@ class WorkerMetrics:
         for status in (MessageStatus.ANSWERED, MessageStatus.APOLOGISED, MessageStatus.FAILED):
             self.messages.labels(status.value)
         for reason in Reason:
-            if reason is not Reason.MESSAGE_CONFLICT:  # what is recorded under the id is another message
+            if reason not in _NOT_COUNTED:
                 self.apologies.labels(reason.value)
         for reason in _REFUSED:
             self._refused.labels(reason.value)
