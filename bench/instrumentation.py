@@ -1,7 +1,7 @@
-"""What watching costs: the throughput of the llm-pool and of the worker with metrics, and without.
+"""What watching costs: the throughput of the llm-pool and of the worker with metrics and traces, and without.
 
-The sides take turns on one machine, each in a process of its own. A further side (tracing, say) is one more
-entry of `POOL_SIDES` or `WORKER_SIDES`: how its process is started, and with what settings.
+The sides take turns on one machine, each in a process of its own. A side is an entry of `POOL_SIDES` or
+`WORKER_SIDES`: how its process is started, and with what settings.
 """
 
 from __future__ import annotations
@@ -48,20 +48,32 @@ class Side:
     """How its process is started."""
 
     environment: dict[str, str] = field(default_factory=dict)
-    """Settings of its own."""
+    """Settings of its own; ``{upstream}`` stands for the upstream's port."""
+
+    def settings(self, upstream_port: int) -> dict[str, str]:
+        """Fill the port in."""
+        return {name: value.format(upstream=upstream_port) for name, value in self.environment.items()}
 
 
-OFF, ON = "metrics off", "metrics on"
+OFF, ON, TRACED = "metrics off", "metrics on", "metrics on, 1 % of traces"
+
+_TRACES = {
+    "KONSTRUCT_TRACING": "true",
+    "KONSTRUCT_TRACING_SAMPLE_RATIO": "0.01",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:{upstream}",  # takes anything
+}
 
 POOL_SIDES = {
     OFF: Side([sys.executable, "-m", "bench.unmetered", "pool"]),
     ON: Side([sys.executable, "-m", "llm_pool.main"]),
+    TRACED: Side([sys.executable, "-m", "llm_pool.main"], _TRACES),
 }
 """The llm-pool; the first side is what the others are compared with."""
 
 WORKER_SIDES = {
     OFF: Side([sys.executable, "-m", "bench.unmetered", "worker"]),
     ON: Side([sys.executable, "-m", "orchestrator"]),
+    TRACED: Side([sys.executable, "-m", "orchestrator"], _TRACES),
 }
 """The worker; the first side is what the others are compared with."""
 
@@ -75,7 +87,8 @@ def pools(stack: ExitStack, upstream_port: int) -> Samples:
     pids = {
         name: stack.enter_context(
             running_pool(
-                Side(side.command, {**default_groups(upstream_port), **side.environment}), ports[name]
+                Side(side.command, {**default_groups(upstream_port), **side.settings(upstream_port)}),
+                ports[name],
             )
         )
         for name, side in POOL_SIDES.items()
@@ -106,13 +119,15 @@ class Cell:
     environment: dict[str, str]
 
 
-def start_worker(stack: ExitStack, folder: Path, side: Side) -> Cell:
+def start_worker(stack: ExitStack, folder: Path, side: Side, upstream_port: int = 1) -> Cell:
     """Start a worker, and what it needs."""
     folder.mkdir()
     folder.chmod(0o711)
     environment = start_parts(stack, folder)
     log = folder / "worker.log"
-    worker = ManagedProcess("worker", side.command, log=log, env={**environment, **side.environment})
+    worker = ManagedProcess(
+        "worker", side.command, log=log, env={**environment, **side.settings(upstream_port)}
+    )
     stack.enter_context(worker)
     worker.wait_ready(lambda: "ready." in log.read_text(), 300)
     return Cell(worker, environment)
@@ -212,8 +227,8 @@ def main() -> None:
         upstream_port = free_port()
         stack.enter_context(serving([sys.executable, str(HERE / "upstream.py"), str(upstream_port)], {}))
         cells = {
-            name: start_worker(stack, folder / name.replace(" ", "-"), side)
-            for name, side in WORKER_SIDES.items()
+            name: start_worker(stack, folder / str(number), side, upstream_port)
+            for number, (name, side) in enumerate(WORKER_SIDES.items())
         }
         worker_samples = workers(cells)
         pool_samples = pools(stack, upstream_port)

@@ -44,6 +44,7 @@ async def main(port: int) -> None:
         workers=lambda: workers.health(time.monotonic()),
         waiting=lambda: 0,
         refused=lambda: 0,
+        missing=lambda: 0,
     )
     await serve(f"127.0.0.1:{port}", metrics, lambda: None)
     await asyncio.Event().wait()
