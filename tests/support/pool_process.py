@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,10 @@ def command() -> list[str]:
 def running(arguments: list[str], port: int, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run the pool until the end of the block."""
     environ = {"KONSTRUCT_LLM_POOL_LISTEN": f"127.0.0.1:{port}", **environ}
-    with subprocess.Popen(arguments, env={**os.environ, **environ}, stderr=subprocess.PIPE) as process:
+    with (
+        tempfile.TemporaryFile() as log,  # a pipe that nobody reads would stop the pool when it is full
+        subprocess.Popen(arguments, env={**os.environ, **environ}, stderr=log) as process,
+    ):
         try:
             yield process
         finally:
