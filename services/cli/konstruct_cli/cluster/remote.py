@@ -18,6 +18,7 @@ from konstruct_cli.cluster.exec import CannotStartError, Outcome, execute, follo
 from konstruct_cli.cluster.pods import WorkerPod, ready_worker
 from konstruct_cli.cluster.target import Cluster
 from konstruct_cli.errors import CliError, ExitCode, NoReplyError
+from orchestrator.decisions import Decision, Parked
 from orchestrator.evidence import Evidence
 from shared.kube.client import KubeClient
 from shared.kube.errors import ForbiddenError, NotFoundError, UnreachableError
@@ -75,6 +76,25 @@ class RemoteStack:
         argv = ["konstruct", "explain", "--json", f"--tenant={tenant}", *(["--text"] if texts else [])]
         _, outcome = self.run([*argv, message_id])
         return _read(outcome, Evidence, ExitCode.FAILED)
+
+    def parked(self, tenant: str) -> Parked:
+        """List the parked messages of a tenant, in a worker's Pod.
+
+        Raises:
+            CliError: as of a local stack.
+        """
+        _, outcome = self.run(["konstruct", "parked", "--json", f"--tenant={tenant}", "list"])
+        return _read(outcome, Parked, ExitCode.OK)
+
+    def decide(self, tenant: str, message_id: str, decision: Decision) -> None:
+        """Decide what becomes of a parked message, in a worker's Pod.
+
+        Raises:
+            CliError: as of a local stack.
+        """
+        _, outcome = self.run(["konstruct", "parked", f"--tenant={tenant}", decision.value, message_id])
+        if outcome.code != ExitCode.OK:
+            raise RemoteError(outcome)
 
     def close(self) -> None:
         """Do nothing: no connection is kept between messages, for a Pod may go at any time."""

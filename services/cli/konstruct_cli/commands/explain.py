@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
-
 from konstruct_cli.cluster.target import Cluster
-from konstruct_cli.errors import ExitCode, UsageError
+from konstruct_cli.errors import ExitCode
 from konstruct_cli.explanation import show
+from konstruct_cli.messages import MessageName
 from konstruct_cli.output import emit_json
 from konstruct_cli.stacks import open_stack
-from shared.manifest import describe
-from shared.names import ExternalId, TenantId
-
-
-class _Asked(BaseModel):
-    """What names a message."""
-
-    tenant: TenantId
-    message_id: ExternalId
 
 
 def run(
@@ -32,10 +22,7 @@ def run(
     as_json: bool,
 ) -> ExitCode:
     """Read the evidence and print it; FAILED when the records contradict each other."""
-    try:
-        asked = _Asked(tenant=tenant, message_id=message_id)
-    except ValidationError as error:
-        raise UsageError(f"this names no message: {describe(error)}") from None
+    asked = MessageName.of(tenant, message_id)
     stack = open_stack(cluster, state_dir)
     try:
         evidence = stack.explain(asked.tenant, asked.message_id, texts=texts)
