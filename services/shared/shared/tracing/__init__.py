@@ -79,9 +79,9 @@ def remote_context(headers: Mapping[str, str]) -> Context:
 
 
 def trace_ids() -> dict[str, str]:
-    """Return the ids of the current trace and span, for the log; nothing when there are none."""
+    """Return the ids of the current trace and span, for the log; nothing when the trace is not kept."""
     current = trace.get_current_span().get_span_context()
-    if not current.is_valid:
+    if not current.trace_flags.sampled:
         return {}
     return {"trace_id": f"{current.trace_id:032x}", "span_id": f"{current.span_id:016x}"}
 
