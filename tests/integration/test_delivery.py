@@ -104,6 +104,30 @@ def test_a_killed_workers_only_copy_is_queued_again_within_seconds(cell: Cell) -
     assert "unfinished messages again" in second.log.read_text()
 
 
+def test_what_a_killed_worker_had_taken_and_not_claimed_is_queued_again(cell: Cell) -> None:
+    """The broker still has it among the deliveries that somebody holds, for nearly two minutes."""
+    message = cell.message("taken")
+    with tenant_scope("acme"), get_session(cell.engine) as session:
+        record_message(session, message)
+    cell.broker.hset("unacked", "a-dead-workers", "[]")
+    cell.start_worker()
+    assert cell.reply(message, within_s=20).status is MessageStatus.ANSWERED
+
+
+def test_what_is_put_back_again_and_again_stays_one_delivery(cell: Cell) -> None:
+    cell.start_worker()
+    cell.pool.gate.clear()
+    first, second = (cell.message(text, thread_id="one") for text in ("first", "second"))
+    cell.submit(first, second)
+    eventually(lambda: cell.pool.waiting == 1, what="the worker asking the pool")
+    late = "select queued_at > received_at + interval '12 s' from messages where text = 'second'"
+    eventually(lambda: cell.database.rows(late) == [(True,)], within_s=40, what="put-backs, noted")
+    assert cell.queued() + cell.unacked() == 2
+    assert "unfinished messages again" not in cell.logs()
+    cell.pool.gate.set()
+    assert cell.reply(second).status is MessageStatus.ANSWERED
+
+
 def test_what_was_recorded_and_never_queued_is_answered(cell: Cell) -> None:
     """As if its sender had died in between; the next of its thread waits for it."""
     cell.start_worker()

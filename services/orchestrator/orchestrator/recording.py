@@ -46,8 +46,8 @@ def record_message(session: Session, message: KonstructMessage) -> MessageStatus
     return MessageStatus(row.status)
 
 
-def note_unqueued(message: KonstructMessage, *, on: Engine | None = None) -> None:
-    """Note that `message` is recorded and could not be queued."""
+def note_queue(message: KonstructMessage, *, queued: bool, on: Engine | None = None) -> None:
+    """Note that a delivery of `message` was queued just now, or that none could be."""
     with get_session(on) as session:
         session.execute(
             update(messages)
@@ -56,7 +56,7 @@ def note_unqueued(message: KonstructMessage, *, on: Engine | None = None) -> Non
                 messages.c.message_id == message.message_id,
                 messages.c.status == MessageStatus.RECEIVED,
             )
-            .values(queued_at=None)
+            .values(queued_at=func.now() if queued else None)
         )
 
 

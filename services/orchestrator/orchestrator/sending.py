@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from orchestrator.broker import AWAY
 from orchestrator.errors import StoreUnavailableError
 from orchestrator.main import TASK_NAME, app, hidden
-from orchestrator.recording import note_unqueued, record_message
+from orchestrator.recording import note_queue, record_message
 from orchestrator.tracing import submitting
 from shared.db import get_session
 from shared.models import KonstructMessage
@@ -79,7 +79,7 @@ def _try_to_queue(message: KonstructMessage, on: Engine | None) -> bool:
     else:
         return True
     try:
-        note_unqueued(message, on=on)
+        note_queue(message, queued=False, on=on)
     except SQLAlchemyError as failure:
         # It then looks queued, and is found by there being fewer deliveries than messages.
         log.warning("message %s is not noted as waiting (%s)", message.message_id, type(failure).__name__)

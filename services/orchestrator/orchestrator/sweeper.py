@@ -26,8 +26,8 @@ INTERVAL_S = 1.0
 """Seconds between two looks."""
 
 LOST_AFTER_S = 5.0
-"""Seconds that a delivery is waited for before it is taken for lost, when Redis holds fewer than there are
-unfinished messages."""
+"""Seconds that a delivery is waited for before it is taken for lost: when Redis holds fewer than there are
+unfinished messages, or has none that waits for a worker."""
 
 MOST = 500
 """Most messages that one look queues again."""
@@ -71,7 +71,9 @@ class Sweeper:
         if found is None:
             return  # nothing can be queued
         try:
-            lost = self._take_lost(found.waiting + found.held)
+            # While nothing waits, what was queued some seconds ago is held by nobody who lives: it would have
+            # been claimed, or put back and noted. Otherwise what the dead hold counts too.
+            lost = self._take_lost(found.waiting + found.held if found.waiting else 0)
             for tenant_id, message_ids in lost.items():
                 with tenant_scope(tenant_id):
                     for message, headers in load(tenant_id, message_ids, on=self._engine):

@@ -27,6 +27,7 @@ from orchestrator.faults import record_fault
 from orchestrator.invalid import record_invalid
 from orchestrator.main import TASK_NAME, app, hidden
 from orchestrator.messages import Busy, Claim, Suspect
+from orchestrator.recording import note_queue
 from orchestrator.replies import apologise, failed, reply_from
 from orchestrator.runtime import Runtime
 from orchestrator.telling import tell
@@ -48,6 +49,9 @@ FIRST_DELAY_S = 0.1
 
 LONGEST_DELAY_S = 2.0
 """Longest delay of a put-back."""
+
+TELLING_PUT_BACKS = 3
+"""Put-backs, within a second or two, from which the sweeper is told each time that the delivery lives."""
 
 
 @app.task(name=TASK_NAME, bind=True)
@@ -248,6 +252,8 @@ def _put_back(task: Task[..., dict[str, Any]], payload: Any, delay_s: float | No
     worker.metrics.put_back.inc()
     headers = task.request.headers or {}
     before = int(headers.get(PUT_BACK_HEADER, 0))
+    if before >= TELLING_PUT_BACKS:
+        _tell_sweeper(payload, worker)
     delay = delay_s or min(FIRST_DELAY_S * 2.0**before, LONGEST_DELAY_S)
     try:
         app.send_task(
@@ -262,3 +268,13 @@ def _put_back(task: Task[..., dict[str, Any]], payload: Any, delay_s: float | No
     except AWAY as failure:
         log.warning("a delivery could not be put back: %s", type(failure).__name__)
         raise Reject("put back", requeue=True) from None
+
+
+def _tell_sweeper(payload: Any, worker: Runtime) -> None:
+    """Keep the sweeper from taking a delivery that is put back again and again for lost."""
+    try:
+        message = KonstructMessage.model_validate(payload)
+        with tenant_scope(message.tenant_id):
+            note_queue(message, queued=True, on=worker.engine)
+    except (ValidationError, SQLAlchemyError) as error:
+        log.debug("the sweeper is not told of a put-back: %s", type(error).__name__)
