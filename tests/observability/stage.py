@@ -8,9 +8,11 @@ with the chart's rules.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from tests.observability.stubs import ATTEMPT_TIMEOUT_S, Providers
 from tests.operator.operator_stage import AdminApi, OperatorProcess, OperatorStage, install_crd
 from tests.support.control_plane import ControlPlane
 from tests.support.database import Database, fresh_database, make_template
-from tests.support.prometheus import Prometheus
+from tests.support.prometheus import Api, Prometheus
 from tests.support.toolchain import tool
 from tests.support.waiting import eventually
 from tests.support.worker import sending_to
@@ -154,9 +156,26 @@ def running_stage(folder: Path) -> Iterator[Stage]:
         load = Load(pool.base_url, engine, database)
         made = Stage(providers, cluster, operator, pool, workers, database, prometheus, load, rendered)
         made.synced()
-        # What is absent before the first scrape is not missing.
-        eventually(lambda: not prometheus.api.call("alerts")["alerts"], within_s=60, what="a quiet start")
+        # Counting begins at a scrape of zeroes; and what is absent before it is not missing.
+        eventually(
+            lambda: [one["health"] for one in prometheus.api.targets()] == ["up"] * len(targets),
+            within_s=60,
+            what="a scrape of everything",
+        )
+        prometheus.api.wait_scraped(time.time())
+        evaluated = time.time()
+        eventually(
+            lambda: _quiet_since(evaluated, prometheus.api),
+            within_s=60,
+            what="rules that see what was scraped",
+        )
         yield made
+
+
+def _quiet_since(moment: float, api: Api) -> bool:
+    """Say whether every rule was evaluated after a moment, and no alert has even begun."""
+    times = [datetime.fromisoformat(rule["lastEvaluation"]).timestamp() for rule in api.rules()]
+    return min(times) > moment and not api.call("alerts")["alerts"]
 
 
 def _cluster(plane: ControlPlane, api: AdminApi, folder: Path) -> OperatorStage:
