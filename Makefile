@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SERVICES := services/shared services/llm-pool services/orchestrator operator services/cli
 PATHS := services operator migrations tests bench docs dashboards
+# Tests wait more than they compute: a process more than a small machine has cores.
+TEST_PROCESSES ?= 3
 # pip may be set up to use another index; uv reads that from its own variable.
 export UV_DEFAULT_INDEX ?= $(or $(PIP_INDEX_URL),$(shell $(PYTHON) -m pip config get global.index-url 2>/dev/null))
 ifeq ($(strip $(UV_DEFAULT_INDEX)),)
@@ -34,7 +36,7 @@ demo: setup ## Show the main job: two tenants' agents answer, on embedded real p
 	@$(BIN)/konstruct demo
 
 test: setup ## Run every test that needs no cluster; starts the PostgreSQL, the Redis and the API server it needs
-	@$(BIN)/pytest $(PYTEST_ARGS)
+	@$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadgroup $(PYTEST_ARGS)
 
 lint: setup ## Check style, types, imports
 	@$(BIN)/ruff check $(PATHS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 pytest_plugins = [
     "tests.support.stack",
     "tests.support.database",
@@ -10,3 +12,10 @@ pytest_plugins = [
     "tests.support.otlp",
     "tests.support.kubernetes",
 ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together, for pytest-xdist, what shares servers: a file, and the one system that is observed."""
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder == "observability" else str(item.path)))
