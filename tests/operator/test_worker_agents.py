@@ -82,9 +82,8 @@ def test_with_the_rights_of_each_mode_the_oldest_of_two_is_served(
     )
     worker = stage.worker().ready()
     assert stage.ask().revision == first.revision
-    lease = worker.lease()
-    assert lease is not None
-    assert set(lease.state.seen) == ({"*"} if mode == "cluster" else {stage.tenant, other})
+    seen = {"*"} if mode == "cluster" else {stage.tenant, other}
+    eventually(lambda: (lease := worker.lease()) and set(lease.state.seen) == seen, what="all seen")
 
     stage.operator.delete(stage.tenant, "ada")
     assert second is not None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.support.waiting import eventually
 
-_FOREIGN = re.compile(r"^(KONSTRUCT_|ANTHROPIC_|OPENAI_|OLLAMA_|LITELLM_)|_proxy$", re.IGNORECASE)
+_FOREIGN = re.compile(r"^(KONSTRUCT_|ANTHROPIC_|OPENAI_|OLLAMA_|LITELLM_)|_proxy$|^COLUMNS$", re.IGNORECASE)
 """Variables of the caller's environment that would change what is tested."""
 
 COMMAND = (sys.executable, "-m", "konstruct_cli.main")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from uuid import uuid4
 
 from sqlalchemy import Engine
@@ -96,7 +98,7 @@ class Runtime:
         """
         catalog, metrics = AgentCatalog(), WorkerMetrics()
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
-        source = make_source(settings, catalog, metrics)
+        source = partial(make_source, settings, catalog, metrics)
         return cls._of(settings, owner, settings.quarantine_after_deaths, catalog, source, metrics)
 
     @classmethod
@@ -109,7 +111,7 @@ class Runtime:
         catalog = AgentCatalog()
         catalog.swap({key: agent})
         suspect_from = settings.quarantine_after_deaths + 1
-        return cls._of(settings, owner, suspect_from, catalog, GivenAgents(), WorkerMetrics())
+        return cls._of(settings, owner, suspect_from, catalog, GivenAgents, WorkerMetrics())
 
     @classmethod
     def _of(
@@ -118,10 +120,11 @@ class Runtime:
         owner: str,
         suspect_from: int,
         catalog: AgentCatalog,
-        source: AgentSource,
+        following: Callable[[], AgentSource],
         metrics: WorkerMetrics,
     ) -> Runtime:
         engine, system_engine = make_engine(settings), make_system_engine(settings)
+        source = following()
         running, hearing = Running(settings.drain_s), Hearing()
 
         def idle() -> bool:
