@@ -6,8 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SERVICES := services/shared services/llm-pool services/orchestrator operator services/cli
 PATHS := services operator migrations tests bench docs dashboards
-# Tests wait more than they compute: a process more than a small machine has cores.
-TEST_PROCESSES ?= 3
+# As many as a small machine has cores; more make tests that look at times less certain.
+TEST_PROCESSES ?= 2
 # pip may be set up to use another index; uv reads that from its own variable.
 export UV_DEFAULT_INDEX ?= $(or $(PIP_INDEX_URL),$(shell $(PYTHON) -m pip config get global.index-url 2>/dev/null))
 ifeq ($(strip $(UV_DEFAULT_INDEX)),)
