@@ -115,14 +115,15 @@ def test_contradictions_are_one_sentence_that_says_what_to_set(values: dict[str,
     assert "canary" not in str(caught.value)
 
 
-def secret_references(manifests: list[Manifest]) -> set[tuple[str, str]]:
-    """List (Secret, key) of every variable that comes from one."""
+def secret_references(manifests: list[Manifest], *, optional: bool = True) -> set[tuple[str, str]]:
+    """List (Secret, key) of every variable that comes from one; of those that must only unless `optional`."""
     return {
         (source["secretKeyRef"]["name"], source["secretKeyRef"]["key"])
         for _, pod in pod_templates(manifests)
         for container in containers(pod)
         for source in environment(container).values()
         if isinstance(source, dict) and "secretKeyRef" in source
+        if optional or not source["secretKeyRef"].get("optional")
     }
 
 
@@ -140,7 +141,7 @@ def test_what_is_read_of_the_generated_secret_is_there(values: Any) -> None:
     made = render_chart(values)
     (secret,) = kinds(made, "Secret")
     name, data = secret["metadata"]["name"], secret["stringData"]
-    assert {key for found, key in secret_references(made) if found == name} <= data.keys()
+    assert {key for found, key in secret_references(made, optional=False) if found == name} <= data.keys()
     for user, key, password in (
         ("konstruct_app", "database-url", "service"),
         ("konstruct_sys", "system-database-url", "system"),

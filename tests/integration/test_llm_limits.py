@@ -14,7 +14,7 @@ from shared.contract import ProblemCode
 from tests.support.providers import answer, hang
 from tests.support.providers_pool import ANTHROPIC, World, open_world, until
 
-TOKEN = "tök3n-canary"
+TOKEN = "tök3n-canary-5d1e"
 """A bearer token; not ASCII, as a person may choose."""
 
 
@@ -50,6 +50,14 @@ async def test_token_is_demanded_on_complete_only(monkeypatch: pytest.MonkeyPatc
             assert response.status_code == 200
             assert TOKEN not in response.text
         assert world.ollama.count == 1
+
+
+async def test_a_second_token_is_taken_and_no_third(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = "the-next-token-8c40"
+    async with open_world(monkeypatch, llm_pool_token=TOKEN, llm_pool_second_token=other) as world:
+        for token, expected in ((TOKEN, 200), (other, 200), (f"{TOKEN}x", 401)):
+            world.pool.client.headers = httpx.Headers({b"Authorization": f"Bearer {token}".encode()})
+            assert (await world.pool.ask("fast")).status_code == expected, token
 
 
 async def test_body_over_the_limit_is_413(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,11 +174,11 @@ def test_tasks_with_loops_of_their_own_share_connections(stub_pool: StubPool) ->
 
 
 async def test_the_token_is_sent_and_hidden(stub_pool: StubPool) -> None:
-    with running(stub_pool.url, token="canary-token") as runner:
+    with running(stub_pool.url, token="canary-token-of-the-runner") as runner:
         result = await runner.run(request())
-        assert "canary-token" not in repr(runner)
+        assert "canary-token-of-the-runner" not in repr(runner)
     assert result.reason is None
-    assert stub_pool.headers[0]["authorization"] == "Bearer canary-token"
+    assert stub_pool.headers[0]["authorization"] == "Bearer canary-token-of-the-runner"
 
 
 async def test_a_null_character_cannot_reach_the_database(stub_pool: StubPool) -> None:

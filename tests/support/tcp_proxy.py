@@ -68,6 +68,10 @@ class TcpProxy:
         """Where it listens."""
         return int(self._listener.getsockname()[1])
 
+    def redirect(self, port: int) -> None:
+        """Pass new connections on to another port, as a Service does whose Pods are replaced."""
+        self._target = ("127.0.0.1", port)
+
     def set(self, mode: Mode) -> None:
         """Behave so from now on; in a blackhole, connections that are open now are lost for ever."""
         with self._lock:

@@ -40,6 +40,12 @@ def test_an_empty_variable_is_an_unset_one() -> None:
             "KONSTRUCT_WORKER_CONCURRENCY: Input should be a valid integer",
         ),
         ({"KONSTRUCT_LEASE_S": "-1"}, "KONSTRUCT_LEASE_S: Input should be greater than 0"),
+        ({"KONSTRUCT_LLM_POOL_TOKEN": "fifteen-letters"}, "KONSTRUCT_LLM_POOL_TOKEN: must have at least 16"),
+        ({"KONSTRUCT_LLM_POOL_TOKEN": f"{'a' * 32}\n"}, "KONSTRUCT_LLM_POOL_TOKEN: must have at least 16"),
+        (
+            {"KONSTRUCT_LLM_POOL_SECOND_TOKEN": "a" * 16},
+            "KONSTRUCT_LLM_POOL_SECOND_TOKEN: is accepted beside KONSTRUCT_LLM_POOL_TOKEN, which is not set",
+        ),
     ],
 )
 def test_mistakes_are_named(environment: dict[str, str], message: str) -> None:
@@ -73,7 +79,9 @@ def test_what_may_hold_a_secret_is_a_secret() -> None:
 
 def test_secrets_are_not_shown() -> None:
     settings = Settings(
-        llm_pool_token=SecretStr("canary"), database_url=SecretStr("postgresql://a:canary@b/c")
+        llm_pool_token=SecretStr("canary-of-sixteen"),
+        llm_pool_second_token=SecretStr("another-canary-of-it"),
+        database_url=SecretStr("postgresql://a:canary@b/c"),
     )
     for shown in (repr(settings), str(settings), settings.model_dump_json(), f"{settings!r}"):
         assert "canary" not in shown

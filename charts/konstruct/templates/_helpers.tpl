@@ -169,6 +169,12 @@ automountServiceAccountToken: false
   valueFrom: { secretKeyRef: { name: {{ index . 1 }}, key: {{ index . 2 }} } }
 {{- end -}}
 
+{{/* A variable from a key that a Secret need not have: call with (list variable secret key). */}}
+{{- define "konstruct.optionalSecretVariable" -}}
+- name: {{ index . 0 }}
+  valueFrom: { secretKeyRef: { name: {{ index . 1 }}, key: {{ index . 2 }}, optional: true } }
+{{- end -}}
+
 {{/* What every container of ours logs. */}}
 {{- define "konstruct.loggingEnv" -}}
 - { name: KONSTRUCT_LOG_FORMAT, value: {{ .Values.logging.format }} }
@@ -235,9 +241,13 @@ automountServiceAccountToken: false
 {{ include "konstruct.tokenEnv" . }}
 {{- end -}}
 
+{{/* The token that workers send, and the pool demands. */}}
+{{- define "konstruct.tokenSecret" -}}
+{{ default (include "konstruct.generatedSecret" .) .Values.llmPool.auth.existingSecret }}
+{{- end -}}
 {{- define "konstruct.tokenEnv" -}}
 {{- with .Values.llmPool.auth }}{{ if .enabled -}}
-{{ include "konstruct.secretVariable" (list "KONSTRUCT_LLM_POOL_TOKEN" (default (include "konstruct.generatedSecret" $) .existingSecret) .key) }}
+{{ include "konstruct.secretVariable" (list "KONSTRUCT_LLM_POOL_TOKEN" (include "konstruct.tokenSecret" $) .key) }}
 {{- end }}{{ end }}
 {{- end -}}
 

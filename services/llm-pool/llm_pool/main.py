@@ -95,12 +95,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(router)
     app.add_exception_handler(HTTPException, _no_such_path)
     app.add_exception_handler(Exception, _fault)
-    token = settings.llm_pool_token
+    tokens = (settings.llm_pool_token, settings.llm_pool_second_token)
     app.add_middleware(
         Gate,
         metrics=metrics,
         load=load,
-        token=None if token is None else token.get_secret_value(),
+        tokens=[token.get_secret_value() for token in tokens if token is not None],
         max_body_bytes=settings.llm_pool_max_body_bytes,
     )
     return app

@@ -17,6 +17,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from shared.credentials import Second, Token
 from shared.names import DNS_LABEL
 
 PREFIX = "KONSTRUCT_"
@@ -84,8 +85,11 @@ class Settings(BaseModel):
     llm_pool_replicas_url: str | None = None
     """The same by a name that resolves to all replicas; the CLI adds up their metrics. None: there is one."""
 
-    llm_pool_token: SecretStr | None = None
+    llm_pool_token: Token | None = None
     """Bearer token that the pool demands on /complete and its callers send; none: no check."""
+
+    llm_pool_second_token: Annotated[Token | None, Second("llm_pool_token")] = None
+    """Another token that the pool accepts and nobody sends: the next or the last one, while it is changed."""
 
     # --- llm-pool: serving ---
     llm_pool_listen: str = "0.0.0.0:8004"

@@ -1,0 +1,49 @@
+"""What a setting demands of a secret that people choose: that it cannot be guessed, and can be sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator, GetCoreSchemaHandler, SecretStr, ValidationInfo
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+SHORTEST_TOKEN = 16
+"""Characters of a token; a random one of so many letters and digits is guessed by nobody."""
+
+
+def _token(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if len(text) < SHORTEST_TOKEN or not text.isprintable() or any(part.isspace() for part in text):
+        raise PydanticCustomError(
+            "weak_secret",
+            "must have at least {shortest} characters and no white space; `openssl rand -hex 32` makes one",
+            {"shortest": SHORTEST_TOKEN},
+        )
+    return value
+
+
+Token = Annotated[SecretStr, AfterValidator(_token)]
+"""A secret that is sent in a header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """Marks a secret that is accepted beside another, and never without it: nothing would be checked."""
+
+    first: str
+    """The other's field, which comes before it."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Add the check to the field's own."""
+        return core_schema.with_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        # A first one that was refused is not in the data, and is told of already.
+        if value is not None and info.data.get(self.first, value) is None:
+            raise PydanticCustomError(
+                "second_alone",
+                "is accepted beside KONSTRUCT_{first}, which is not set; without that nothing is checked",
+                {"first": self.first.upper()},
+            )
+        return value
