@@ -208,6 +208,7 @@ def test_the_versions_agree() -> None:
         ("worker.concurrency", "KONSTRUCT_WORKER_CONCURRENCY"),
         ("worker.messageDeadlineSeconds", "KONSTRUCT_MESSAGE_DEADLINE_S"),
         ("worker.drainSeconds", "KONSTRUCT_DRAIN_S"),
+        ("retention.days", "KONSTRUCT_KEEP_DAYS"),
         ("worker.leaseSeconds", "KONSTRUCT_WORKER_LEASE_S"),
         ("worker.replyMaxTokens", "KONSTRUCT_REPLY_MAX_TOKENS"),
         ("llmPool.workers", "KONSTRUCT_LLM_POOL_WORKERS"),

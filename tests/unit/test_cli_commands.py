@@ -138,6 +138,23 @@ def test_what_parked_cannot_do_is_code_2(arguments: tuple[str, ...], complaint: 
     assert complaint in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((), "say what: --tenant TENANT, or --older-than AGE"),
+        (("--tenant", "Not A Tenant"), "this names no tenant"),
+        (("--older-than", "30"), "write a number and s, m, h or d"),
+        (("--older-than", "59m"), "within the last hour is never deleted"),
+        (("--older-than", "999999999d"), "longer ago than any message can be"),
+        (("--older-than", "30d"), "for good; say --yes where nobody can be asked"),
+    ],
+)
+def test_what_purge_cannot_do_is_code_2(arguments: tuple[str, ...], complaint: str) -> None:
+    code, out, err = konstruct("purge", *arguments)
+    assert (code, out) == (2, "")
+    assert complaint in err
+
+
 def test_an_unknown_setting_has_code_2_and_is_named(tmp_path: Path) -> None:
     code, _, err = konstruct("up", "--agents", str(tmp_path), KONSTRUCT_LLM_POOL_TOKN="x")
     assert code == 2

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,10 +21,12 @@ from orchestrator.errors import MessageConflictError, SubmitError
 from orchestrator.evidence import Evidence
 from orchestrator.messages import find_reply
 from orchestrator.parked import decide, list_parked
+from orchestrator.purged import Purged
 from orchestrator.recall import recall
+from orchestrator.retention import count_left, purge
 from orchestrator.sending import submit
 from shared.config import Settings, load_settings
-from shared.db import make_engine
+from shared.db import make_engine, make_system_engine
 from shared.models import KonstructMessage
 from shared.reply import Reply
 from shared.tracing import start_tracing
@@ -128,6 +131,24 @@ class Connection:
             raise UsageError(
                 f"tenant {tenant} has no parked message {message_id}; `konstruct parked list` shows its own"
             )
+
+    def purge(self, tenant: str | None, older_than: timedelta) -> Purged:
+        """Delete messages that finished longer ago than `older_than`, of one tenant or of all.
+
+        Raises:
+            ConfigurationError: the environment does not say how to log in as the system role.
+            NotRunningError: PostgreSQL cannot be reached.
+        """
+        system = make_system_engine(self.settings)
+        try:
+            with self._database():
+                purged = purge(system, tenant_id=tenant, older_than=older_than)
+                if tenant is None:
+                    return purged
+                unfinished, finished = count_left(tenant, on=self.engine)
+                return purged.model_copy(update={"unfinished": unfinished, "finished": finished})
+        finally:
+            system.dispose()
 
     @contextmanager
     def _database(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from konstruct_cli import options
 from konstruct_cli.cluster.target import Cluster
 from konstruct_cli.errors import MEANINGS, CliError, ExitCode
 from konstruct_cli.options import WATCH_EVERY_S, Action, in_cluster
@@ -60,17 +61,6 @@ app = typer.Typer(
 )
 """The command."""
 
-_Tenant = Annotated[str, typer.Option("--tenant", "-t", help="Tenant that the agent belongs to.")]
-_Agent = Annotated[str, typer.Option("--agent", "-a", help="Agent that should answer.")]
-_Thread = Annotated[str | None, typer.Option(help="Conversation to go on with; a new one when absent.")]
-_Sender = Annotated[str | None, typer.Option(help="Who writes; the user's name when absent.")]
-_Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a reply.")]
-_StateDir = Annotated[
-    Path | None, typer.Option(help="State folder of the local stack; .konstruct when absent.", metavar="DIR")
-]
-_Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
-_Port = Annotated[int | None, typer.Option(min=1, max=65_535, help="A free one is chosen when absent.")]
-
 
 @app.command()
 def up(
@@ -80,13 +70,13 @@ def up(
             help="Folder of Agent manifests; ./agents or ./examples/agents when absent.", metavar="DIR"
         ),
     ] = None,
-    state_dir: _StateDir = None,
-    postgres_port: _Port = None,
-    redis_port: _Port = None,
-    model_port: _Port = None,
-    llm_pool_port: _Port = None,
-    worker_port: _Port = None,
-    as_json: _Json = False,
+    state_dir: options.StateDir = None,
+    postgres_port: options.Port = None,
+    redis_port: options.Port = None,
+    model_port: options.Port = None,
+    llm_pool_port: options.Port = None,
+    worker_port: options.Port = None,
+    as_json: options.Json = False,
 ) -> None:
     """Run the local stack until Ctrl-C: PostgreSQL, Redis, a small model, the llm-pool and a worker."""
     from konstruct_cli.commands import up as command
@@ -99,16 +89,16 @@ def up(
 @in_cluster()
 def send(
     text: Annotated[str, typer.Argument(help="What to say; - reads standard input.")],
-    tenant: _Tenant,
-    agent: _Agent,
-    thread: _Thread = None,
+    tenant: options.Tenant,
+    agent: options.Agent,
+    thread: options.Thread = None,
     message_id: Annotated[
         str | None, typer.Option(help="Id of the message; sending one id twice is one message.")
     ] = None,
-    sender: _Sender = None,
-    timeout: _Timeout = REPLY_TIMEOUT_S,
-    state_dir: _StateDir = None,
-    as_json: _Json = False,
+    sender: options.Sender = None,
+    timeout: options.Timeout = REPLY_TIMEOUT_S,
+    state_dir: options.StateDir = None,
+    as_json: options.Json = False,
     cluster: Cluster | None = None,
 ) -> None:
     """Send one message and print the reply; who answered goes to standard error."""
@@ -133,13 +123,13 @@ def send(
 @app.command()
 @in_cluster()
 def chat(
-    tenant: _Tenant,
-    agent: _Agent,
-    thread: _Thread = None,
-    sender: _Sender = None,
-    timeout: _Timeout = REPLY_TIMEOUT_S,
-    state_dir: _StateDir = None,
-    as_json: _Json = False,
+    tenant: options.Tenant,
+    agent: options.Agent,
+    thread: options.Thread = None,
+    sender: options.Sender = None,
+    timeout: options.Timeout = REPLY_TIMEOUT_S,
+    state_dir: options.StateDir = None,
+    as_json: options.Json = False,
     cluster: Cluster | None = None,
 ) -> None:
     """Talk with an agent: one message a line, by hand or from a pipe; the agent remembers the thread."""
@@ -165,8 +155,8 @@ def explain(
     message_id: Annotated[str, typer.Argument(help="Id of the message.")],
     tenant: Annotated[str, typer.Option("--tenant", "-t", help="Tenant that the message belongs to.")],
     text: Annotated[bool, typer.Option("--text", help="Also what was written and what was replied.")] = False,
-    state_dir: _StateDir = None,
-    as_json: _Json = False,
+    state_dir: options.StateDir = None,
+    as_json: options.Json = False,
     cluster: Cluster | None = None,
 ) -> None:
     """Show who answered a message, from which documents and prompt, and whether the records prove it."""
@@ -185,8 +175,8 @@ def parked(
     action: Annotated[Action, typer.Argument(help="What to do.")],
     tenant: Annotated[str, typer.Option("--tenant", "-t", help="Tenant that the messages belong to.")],
     message_id: Annotated[str | None, typer.Argument(help="Id of the message to retry or drop.")] = None,
-    state_dir: _StateDir = None,
-    as_json: _Json = False,
+    state_dir: options.StateDir = None,
+    as_json: options.Json = False,
     cluster: Cluster | None = None,
 ) -> None:
     """List messages that processes die of; retry one, or drop it."""
@@ -198,6 +188,38 @@ def parked(
 
 
 @app.command()
+@in_cluster()
+def purge(
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", "-t", help="Only what belongs to this tenant.")
+    ] = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            help="Only what finished longer ago: a number and s, m, h or d. At least 1h.", metavar="AGE"
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    state_dir: options.StateDir = None,
+    as_json: options.Json = False,
+    cluster: Cluster | None = None,
+) -> None:
+    """Delete finished messages for good, with their replies: a tenant's, or all that are old enough."""
+    from konstruct_cli.commands import purge as command
+
+    raise typer.Exit(
+        command.run(
+            tenant=tenant,
+            older_than=older_than,
+            yes=yes,
+            state_dir=state_dir,
+            cluster=cluster,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command()
 @in_cluster(release=False)
 def render(
     file: Annotated[
@@ -205,7 +227,7 @@ def render(
     ],
     agent: Annotated[str | None, typer.Option("--agent", "-a", help="Only this agent.")] = None,
     prompt: Annotated[bool, typer.Option("--prompt", help="Only the prompt, byte for byte.")] = False,
-    as_json: _Json = False,
+    as_json: options.Json = False,
     cluster: Cluster | None = None,
 ) -> None:
     """Show the exact prompt, revision and documents that a manifest gives, or that a cluster serves."""
@@ -224,8 +246,8 @@ def status(
     until_eof: Annotated[
         bool, typer.Option("--until-eof", help="With --watch: end when standard input does.")
     ] = False,
-    state_dir: _StateDir = None,
-    as_json: _Json = False,
+    state_dir: options.StateDir = None,
+    as_json: options.Json = False,
     cluster: Cluster | None = None,
 ) -> None:
     """Show who is up, which model groups can serve, the fallback rate, agents and their revisions."""
@@ -253,7 +275,7 @@ def demo(
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Then keep its stack, and show it live until Ctrl-C.")
     ] = False,
-    as_json: _Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show the whole of it in a minute: two tenants, real replies, who answered, an edit, isolation."""
     from konstruct_cli.commands import demo as command

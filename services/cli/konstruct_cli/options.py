@@ -1,4 +1,4 @@
-"""The options that choose a cluster, declared once for every command that takes them."""
+"""Options that several commands take, declared once; those that choose a cluster among them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,32 @@ from konstruct_cli.errors import UsageError
 
 WATCH_EVERY_S = 2.0
 """Seconds between two looks of a watch, where no option says otherwise."""
+
+Tenant = Annotated[str, typer.Option("--tenant", "-t", help="Tenant that the agent belongs to.")]
+"""Whose agent is spoken to."""
+
+Agent = Annotated[str, typer.Option("--agent", "-a", help="Agent that should answer.")]
+"""Who is spoken to."""
+
+Thread = Annotated[str | None, typer.Option(help="Conversation to go on with; a new one when absent.")]
+"""Which conversation goes on."""
+
+Sender = Annotated[str | None, typer.Option(help="Who writes; the user's name when absent.")]
+"""Who speaks."""
+
+Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a reply.")]
+"""How long a reply is waited for."""
+
+StateDir = Annotated[
+    Path | None, typer.Option(help="State folder of the local stack; .konstruct when absent.", metavar="DIR")
+]
+"""Which local stack."""
+
+Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+"""Whether data is JSON."""
+
+Port = Annotated[int | None, typer.Option(min=1, max=65_535, help="A free one is chosen when absent.")]
+"""Port of a server of the local stack."""
 
 _PANEL = "In a cluster"
 

@@ -6,12 +6,14 @@ What speaks to either is loaded when it is used: a laptop needs no database driv
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
 from konstruct_cli.cluster.target import Cluster
 from orchestrator.decisions import Decision, Parked
 from orchestrator.evidence import Evidence
+from orchestrator.purged import Purged
 from shared.models import KonstructMessage
 from shared.reply import Reply
 
@@ -45,6 +47,13 @@ class Stack(Protocol):
 
         Raises:
             CliError: it is not parked, or nothing could be done; the class tells which.
+        """
+
+    def purge(self, tenant: str | None, older_than: timedelta) -> Purged:
+        """Delete messages that finished longer ago than `older_than`, of one tenant or of all.
+
+        Raises:
+            CliError: they cannot be deleted; the class tells why.
         """
 
     def close(self) -> None:

@@ -59,6 +59,11 @@ class WorkerMetrics:
             "Unfinished messages that this worker queued again, because their delivery was lost.",
             registry=self.registry,
         )
+        self.purged = Counter(
+            "konstruct_messages_purged_total",
+            "Finished messages that this worker deleted, because they were kept for long enough.",
+            registry=self.registry,
+        )
         self._refused = Counter(
             "konstruct_deliveries_refused_total",
             "Deliveries refused without a recorded reply, by reason.",

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from uuid import uuid4
 
@@ -24,6 +25,7 @@ from orchestrator.agents.runner import Runner
 from orchestrator.hearing import Backlog, Hearing
 from orchestrator.leases import Heartbeat
 from orchestrator.metrics import WorkerMetrics
+from orchestrator.retention import Retention
 from orchestrator.revisions import RevisionLog
 from orchestrator.running import Running
 from orchestrator.sweeper import Sweeper
@@ -80,6 +82,9 @@ class Runtime:
 
     sweeper: Sweeper
     """Queues messages again whose delivery was lost."""
+
+    retention: Retention
+    """Deletes messages that were kept for long enough."""
 
     tap: Tap
     """Turns its consumption of the queue on and off."""
@@ -146,6 +151,11 @@ class Runtime:
             hearing=hearing,
             backlog=Backlog(hearing, idle, metrics.backlog.set),
             sweeper=Sweeper(engine, system_engine, suspect_from, metrics.requeued.inc),
+            retention=Retention(
+                system_engine,
+                timedelta(days=settings.keep_days) or None,
+                metrics.purged.inc,
+            ),
             tap=Tap(source.accepting),
         )
 
@@ -164,6 +174,7 @@ class Runtime:
         self.metrics.in_flight_limit.set(self.settings.worker_concurrency)
         self.backlog.start()
         self.sweeper.start()
+        self.retention.start()
 
     def start_answering(self) -> None:
         """Begin what a message needs while it is answered, and nothing else."""
@@ -173,6 +184,7 @@ class Runtime:
     def close(self) -> None:
         """End the threads and close the connections."""
         self.source.stop()
+        self.retention.stop()
         self.sweeper.stop()
         self.backlog.stop()
         self.heartbeat.stop()

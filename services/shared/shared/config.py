@@ -169,6 +169,9 @@ class Settings(BaseModel):
     max_errors: Annotated[int, Field(ge=1, le=100)] = 5
     """Times a fault of the worker itself may interrupt a message before it is recorded as failed."""
 
+    keep_days: Annotated[float, Field(ge=0, le=36_500)] = 0
+    """Days that a finished message is kept, with its reply; 0: until somebody purges it."""
+
     history_token_budget: Annotated[int, Field(ge=0)] = 4000
     """Tokens of earlier conversation in a prompt, by estimate; 0: none."""
 

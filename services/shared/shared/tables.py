@@ -94,6 +94,7 @@ messages = Table(
         postgresql_where=text("status = 'received'"),
     ),
     Index("messages_seq", "seq", unique=True),
+    Index("messages_finished", "finished_at", postgresql_where=text("finished_at is not null")),
     Index("messages_waiting", "received_at", postgresql_where=text("status = 'received'")),
 )
 """Every message and its reply."""
@@ -109,6 +110,8 @@ agent_revisions = Table(
     Column("prompt_sha256", Text, nullable=False),
     Column("transparency_clause", Text, nullable=False),
     Column("first_used_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    # Recorded anew now and then while it speaks; what was not for long may be deleted.
+    Column("last_used_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("tenant_id", "agent", "revision", "transparency_clause"),
 )
 """Every revision that ever answered, so that a reply can be explained after the agent is gone."""

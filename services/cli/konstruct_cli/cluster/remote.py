@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from konstruct_cli.cluster.target import Cluster
 from konstruct_cli.errors import CliError, ExitCode, NoReplyError
 from orchestrator.decisions import Decision, Parked
 from orchestrator.evidence import Evidence
+from orchestrator.purged import Purged
 from shared.kube.client import KubeClient
 from shared.kube.errors import ForbiddenError, NotFoundError, UnreachableError
 from shared.models import KonstructMessage
@@ -30,6 +32,9 @@ TRIES = 3
 
 PAUSE_S = 1.0
 """Seconds before the next Pod is tried: time for the API server to learn that the last is not ready."""
+
+PURGE_S = 600.0
+"""Seconds that deleting may take; cut off, it has deleted some, and may be run again."""
 
 START_S = 30.0
 """Seconds that finding a Pod and starting a command in it may take, beyond what the command itself may."""
@@ -95,6 +100,16 @@ class RemoteStack:
         _, outcome = self.run(["konstruct", "parked", f"--tenant={tenant}", decision.value, message_id])
         if outcome.code != ExitCode.OK:
             raise RemoteError(outcome)
+
+    def purge(self, tenant: str | None, older_than: timedelta) -> Purged:
+        """Delete messages that finished longer ago than `older_than`, in a worker's Pod.
+
+        Raises:
+            CliError: as of a local stack.
+        """
+        argv = ["konstruct", "purge", "--json", "--yes", f"--older-than={older_than.total_seconds():.0f}s"]
+        _, outcome = self.run([*argv, *([] if tenant is None else [f"--tenant={tenant}"])], timeout_s=PURGE_S)
+        return _read(outcome, Purged, ExitCode.OK)
 
     def close(self) -> None:
         """Do nothing: no connection is kept between messages, for a Pod may go at any time."""

