@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -81,9 +82,9 @@ class StubPool:
         return [request.messages[-1].content for request in self.requests]
 
 
-@pytest.fixture
-def stub_pool() -> Iterator[StubPool]:
-    """Run a stub llm-pool on a free port."""
+@contextmanager
+def running_stub_pool() -> Iterator[StubPool]:
+    """Serve a stub llm-pool on a free port while the block runs."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -121,3 +122,10 @@ def stub_pool() -> Iterator[StubPool]:
     pool.server.shutdown()
     pool.server.server_close()
     thread.join(timeout=5)
+
+
+@pytest.fixture
+def stub_pool() -> Iterator[StubPool]:
+    """Run a stub llm-pool."""
+    with running_stub_pool() as pool:
+        yield pool

@@ -190,13 +190,20 @@ def broker_url(redis_server: Redis) -> Iterator[str]:
     app.close()
 
 
+@contextmanager
+def open_cell(database: Database, broker_url: str, pool: StubPool, folder: Path) -> Iterator[Cell]:
+    """Set up a cell with one agent on an emptied broker; its workers end with the block."""
+    agents = folder / "agents"
+    agents.mkdir()
+    write_agent(agents, "acme", "ada")
+    made = Cell(database, broker_url, pool, agents, folder)
+    made.broker.flushdb()
+    with made.on_end:
+        yield made
+
+
 @pytest.fixture
 def cell(database: Database, broker_url: str, stub_pool: StubPool, tmp_path: Path) -> Iterator[Cell]:
     """Set up a broker, a database, a pool and one agent; start workers with ``cell.start_worker()``."""
-    agents = tmp_path / "agents"
-    agents.mkdir()
-    write_agent(agents, "acme", "ada")
-    made = Cell(database, broker_url, stub_pool, agents, tmp_path)
-    made.broker.flushdb()
-    with made.on_end:
+    with open_cell(database, broker_url, stub_pool, tmp_path) as made:
         yield made
