@@ -130,7 +130,7 @@ def test_disclose_appends_a_fixed_sentence_to_a_degraded_reply(working: Cell) ->
 
 
 def test_a_pool_that_is_away_is_an_apology(cell: Cell) -> None:
-    cell.start_worker(KONSTRUCT_LLM_POOL_URL="http://127.0.0.1:1")
+    cell.start_worker(KONSTRUCT_LLM_POOL_URL="http://127.0.0.1:1", KONSTRUCT_MESSAGE_DEADLINE_S="4")
     message = cell.message("hello")
     cell.submit(message)
     reply = cell.reply(message)

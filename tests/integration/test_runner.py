@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from orchestrator.agents.runner import POLITE_FALLBACK, Runner, RunResult
+from orchestrator.agents.answers import POLITE_FALLBACK, RunResult
+from orchestrator.agents.runner import Runner
 from shared.config import Settings
 from shared.contract import CompletionRequest, Problem
 from shared.reply import Reason
@@ -96,20 +97,20 @@ FAILURES = {
 @pytest.mark.parametrize("name", FAILURES)
 async def test_a_failure_becomes_the_polite_sentence(name: str, stub_pool: StubPool) -> None:
     stub_pool.answer, reason = FAILURES[name]
-    result = await ask(stub_pool.url)
+    result = await ask(stub_pool.url, timeout_s=1.5)
     assert (result.text, result.envelope, result.reason) == (POLITE_FALLBACK, None, reason)
 
 
 async def test_an_absent_pool_becomes_the_polite_sentence() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        result = await ask(f"http://127.0.0.1:{unused.getsockname()[1]}")
+        result = await ask(f"http://127.0.0.1:{unused.getsockname()[1]}", timeout_s=1.5)
     assert (result.text, result.reason) == (POLITE_FALLBACK, Reason.POOL_UNREACHABLE)
 
 
 @pytest.mark.parametrize("url", ["http://no-such-host.invalid:8004", "nonsense", "http://[::1"])
 async def test_a_wrong_address_becomes_the_polite_sentence(url: str) -> None:
-    result = await ask(url)
+    result = await ask(url, timeout_s=1.5)
     assert result.text == POLITE_FALLBACK
     assert result.reason in (Reason.POOL_UNREACHABLE, Reason.INTERNAL_ERROR)
 

@@ -28,8 +28,10 @@ class Exchange:
     def request(self) -> CompletionRequest:
         return CompletionRequest.model_validate_json(self.body)
 
-    def send(self, status: int, body: bytes, content_type: str = "application/json") -> None:
+    def send(self, status: int, body: bytes, content_type: str = "application/json", **headers: str) -> None:
         self.handler.send_response(status)
+        for name, value in headers.items():
+            self.handler.send_header(name.replace("_", "-"), value)
         self.handler.send_header("content-type", content_type)
         self.handler.send_header("content-length", str(len(body)))
         self.handler.end_headers()
@@ -72,6 +74,8 @@ class StubPool:
     waiting: int = 0
     headers: list[dict[str, str]] = field(default_factory=list)
     ports: set[int] = field(default_factory=set)
+    ready: bool = True
+    probes: int = 0
 
     @property
     def url(self) -> str:
@@ -83,8 +87,8 @@ class StubPool:
 
 
 @contextmanager
-def running_stub_pool() -> Iterator[StubPool]:
-    """Serve a stub llm-pool on a free port while the block runs."""
+def running_stub_pool(port: int = 0) -> Iterator[StubPool]:
+    """Run a stub llm-pool, on a free port unless one is given."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -103,6 +107,10 @@ def running_stub_pool() -> Iterator[StubPool]:
             except OSError:
                 self.close_connection = True  # the client is gone
 
+        def do_GET(self) -> None:
+            pool.probes += 1
+            Exchange(self, b"").send(200 if pool.ready else 503, b"ready or not\n", "text/plain")
+
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - inherited
             pass
 
@@ -113,19 +121,21 @@ def running_stub_pool() -> Iterator[StubPool]:
         def handle_error(self, request: Any, client_address: Any) -> None:
             pass  # a client that went away is what some tests are about
 
-    pool = StubPool(Server(("127.0.0.1", 0), Handler))
+    pool = StubPool(Server(("127.0.0.1", port), Handler))
     pool.gate.set()
     thread = threading.Thread(target=pool.server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
-    yield pool
-    pool.gate.set()
-    pool.server.shutdown()
-    pool.server.server_close()
-    thread.join(timeout=5)
+    try:
+        yield pool
+    finally:
+        pool.gate.set()
+        pool.server.shutdown()
+        pool.server.server_close()
+        thread.join(timeout=5)
 
 
 @pytest.fixture
 def stub_pool() -> Iterator[StubPool]:
-    """Run a stub llm-pool."""
+    """Run a stub llm-pool on a free port."""
     with running_stub_pool() as pool:
         yield pool

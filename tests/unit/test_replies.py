@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.agents.answers import POLITE_FALLBACK, RunResult
 from orchestrator.agents.catalog import ServedAgent
-from orchestrator.agents.runner import POLITE_FALLBACK, RunResult
 from orchestrator.replies import DISCLOSURE, FAILURES, apologise, reply_from
 from shared.contract import CompletionResponse
 from shared.models import AgentSpec, KonstructMessage

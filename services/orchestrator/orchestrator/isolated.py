@@ -56,7 +56,7 @@ def _answer(line: bytes) -> int:
         runtime = Runtime.isolated(settings, job.owner, key, job.served())
 
         def drain(*_: Any) -> None:
-            runtime.running.drain()
+            runtime.drain()
 
         signal.signal(signal.SIGTERM, drain)
         stop_tracing = start_worker_tracing(settings)

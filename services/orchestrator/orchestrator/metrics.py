@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from orchestrator.agents.patience import Trouble
 from shared.build_info import add_build_info
 from shared.reply import MessageStatus, Reason
 
@@ -64,6 +65,17 @@ class WorkerMetrics:
             "Finished messages that this worker deleted, because they were kept for long enough.",
             registry=self.registry,
         )
+        self._retries = Counter(
+            "konstruct_pool_retries_total",
+            "Requests that were sent to the llm-pool again, by what had become of them before.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._pool_away = Gauge(
+            "konstruct_pool_away",
+            "1 while this worker finds no llm-pool: messages wait, and one probe at a time asks for it.",
+            registry=self.registry,
+        )
         self._refused = Counter(
             "konstruct_deliveries_refused_total",
             "Deliveries refused without a recorded reply, by reason.",
@@ -114,6 +126,8 @@ class WorkerMetrics:
         for reason in Reason:
             if reason not in _NOT_COUNTED:
                 self.apologies.labels(reason.value)
+        for trouble in Trouble:
+            self._retries.labels(trouble.value)
         for reason in _REFUSED:
             self._refused.labels(reason.value)
         add_build_info(self.registry, "worker", "konstruct-orchestrator")
@@ -123,6 +137,10 @@ class WorkerMetrics:
         self.messages.labels(status.value).inc()
         if status is not MessageStatus.ANSWERED and reason is not None:
             self.apologies.labels(reason.value).inc()
+
+    def retried(self, trouble: Trouble) -> None:
+        """Count a request to the llm-pool that is sent again."""
+        self._retries.labels(trouble.value).inc()
 
     def refuse(self, reason: Reason) -> None:
         """Count a delivery that was refused, with no reply recorded."""
@@ -136,10 +154,12 @@ class WorkerMetrics:
         accepting: Callable[[], bool],
         consuming: Callable[[], bool],
         in_flight: Callable[[], int],
+        pool_away: Callable[[], bool],
     ) -> None:
         """Read what is known at every scrape."""
         self._accepting.set_function(accepting)
         self._consuming.set_function(consuming)
         self._in_flight.set_function(in_flight)
+        self._pool_away.set_function(pool_away)
         self._agents.set_function(agents)
         self._connected.set_function(connected)

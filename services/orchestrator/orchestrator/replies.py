@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from orchestrator.agents.answers import POLITE_FALLBACK, RunResult
 from orchestrator.agents.catalog import ServedAgent
-from orchestrator.agents.runner import POLITE_FALLBACK, RunResult
 from shared.models import KonstructMessage, OnFallback
 from shared.prompt import TRANSPARENCY_CLAUSE_VERSION
 from shared.reply import MessageStatus, Reason, Reply

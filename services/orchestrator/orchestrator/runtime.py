@@ -143,7 +143,7 @@ class Runtime:
             system_engine=system_engine,
             catalog=catalog,
             source=source,
-            runner=Runner(settings),
+            runner=Runner(settings, metrics.retried),
             revisions=RevisionLog(engine),
             running=running,
             heartbeat=Heartbeat(system_engine, owner, settings.lease_s, running.held),
@@ -170,6 +170,7 @@ class Runtime:
             accepting=lambda: self.accepting,
             consuming=lambda: self.tap.on and self.hearing.hears,
             in_flight=lambda: len(self.running),
+            pool_away=lambda: self.runner.away,
         )
         self.metrics.in_flight_limit.set(self.settings.worker_concurrency)
         self.backlog.start()
@@ -180,6 +181,11 @@ class Runtime:
         """Begin what a message needs while it is answered, and nothing else."""
         self.runner.start()
         self.heartbeat.start()
+
+    def drain(self) -> None:
+        """Begin to hand back what will not finish in time, and what waits for the pool at once."""
+        self.runner.stop_waiting()
+        self.running.drain()
 
     def close(self) -> None:
         """End the threads and close the connections."""

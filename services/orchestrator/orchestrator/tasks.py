@@ -18,9 +18,10 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator import messages, tracing
+from orchestrator.agents.answers import RunResult
 from orchestrator.agents.builder import build_request
 from orchestrator.agents.catalog import Missing, ServedAgent
-from orchestrator.agents.runner import GRACE_S, RunResult
+from orchestrator.agents.runner import GRACE_S
 from orchestrator.broker import AWAY
 from orchestrator.errors import HandBackError, MessageConflictError, PutBackError, QuarantinedError
 from orchestrator.faults import record_fault

@@ -7,7 +7,7 @@ from typing import Any
 
 from opentelemetry import trace
 
-from orchestrator.agents.runner import RunResult
+from orchestrator.agents.answers import RunResult
 from orchestrator.messages import Claim
 from shared.logs import fields
 from shared.reply import MessageStatus, Reply

@@ -131,7 +131,7 @@ def _drain(**_: Any) -> None:
     if _Process.runtime is not None:
         _Process.runtime.tap.stop()
         log.info("shutting down: %d messages under way", len(_Process.runtime.running))
-        _Process.runtime.running.drain()
+        _Process.runtime.drain()
 
 
 @worker_shutdown.connect

@@ -1,31 +1,41 @@
-"""Asking the llm-pool. Whatever goes wrong becomes a polite sentence; nothing is raised to the caller."""
+"""Asking the llm-pool. Whatever goes wrong becomes a polite sentence; nothing is raised to the caller.
+
+What may pass by itself is asked again within the message's own time (:mod:`orchestrator.agents.patience`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
-from pydantic import ValidationError
 
+from orchestrator.agents.answers import (
+    NO_ANSWER,
+    RunResult,
+    apology,
+    read_answer,
+    read_failure,
+    retry_after_s,
+    trouble_of,
+)
+from orchestrator.agents.patience import Budget, Circuit, Trouble, backoff_s
 from orchestrator.tracing import answered, asking
 from shared.config import Settings
-from shared.contract import CompletionRequest, CompletionResponse, Problem, ProblemCode
+from shared.contract import CompletionRequest
+from shared.net import attentive_socket
 from shared.reply import Reason
 from shared.tracing import trace_headers
 
 log = logging.getLogger(__name__)
 
-POLITE_FALLBACK = "I'm sorry, I can't answer right now. Please try again in a little while."
-"""What the sender is told when no model could answer."""
-
 CONNECT_TIMEOUT_S = 3.0
-"""Seconds until a connection to the llm-pool is given up."""
+"""Seconds until a connection to the llm-pool, or a probe of it, is given up."""
 
 KEEP_ALIVE_S = 3.0
 """Seconds an idle connection is kept: less than the five after which uvicorn closes it."""
@@ -33,34 +43,18 @@ KEEP_ALIVE_S = 3.0
 GRACE_S = 2.0
 """Seconds the pool's answer may take beyond the time it was given, so that its 504 can arrive."""
 
-_REASONS = {
-    ProblemCode.UNAUTHORIZED: Reason.POOL_UNAUTHORIZED,
-    ProblemCode.UNKNOWN_GROUP: Reason.GROUP_UNKNOWN,
-    ProblemCode.TOO_LARGE: Reason.REQUEST_REFUSED,
-    ProblemCode.INVALID_REQUEST: Reason.REQUEST_REFUSED,
-    ProblemCode.OVERLOADED: Reason.POOL_OVERLOADED,
-    ProblemCode.PROVIDERS_FAILED: Reason.PROVIDERS_FAILED,
-    ProblemCode.FALLBACK_REFUSED: Reason.FALLBACK_REFUSED,
-    ProblemCode.DEADLINE_EXCEEDED: Reason.DEADLINE_EXCEEDED,
-}
-"""The pool's problems, as reasons of a reply; any other is ``pool_error``."""
+DEFAULT_TIMEOUT_S = 60.0
+"""Seconds for a request that names none."""
+
+WORTH_ASKING_S = 1.0
+"""Seconds that must be left for another try."""
+
+MOST_LOST = 3
+"""Times one request may be lost with its connection: it may itself be what ends the pool."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What came of asking."""
-
-    text: str
-    """The model's reply, or the polite fallback."""
-
-    envelope: CompletionResponse | None
-    """The pool's envelope; None when nothing answered."""
-
-    reason: Reason | None
-    """Why nothing answered; None when a model did."""
-
-    problem: Problem | None = None
-    """The pool's own account, where it gave one."""
+class _PoolAwayError(Exception):
+    """The pool was away all the time that there was."""
 
 
 class Runner:
@@ -68,29 +62,44 @@ class Runner:
 
     A client belongs to one event loop, and each task has a loop of its own that ends with it. So the
     client lives on a loop in a thread of this class, where its connections and its SSL context last, and
-    tasks wait for what it does there (ADR 0005).
+    tasks wait for what it does there (ADR 0005). Retries are decided there too, for all of them.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._url = settings.llm_pool_url.rstrip("/") + "/complete"
+    def __init__(self, settings: Settings, retried: Callable[[Trouble], None] = lambda _: None) -> None:
+        """Keep what it needs; `retried` is told of each request that is sent again, and why."""
+        self._url = settings.llm_pool_url.rstrip("/")
         self._headers = {"content-type": "application/json"}
         if settings.llm_pool_token is not None:
             self._headers["authorization"] = f"Bearer {settings.llm_pool_token.get_secret_value()}"
-        self._connections = settings.worker_concurrency
+        self._connections = settings.worker_concurrency + 1  # and one to probe with
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="llm-pool-client", daemon=True)
         self._client: httpx.AsyncClient | None = None
+        self._retried = retried
+        self._budget = Budget(settings.worker_concurrency)
+        self._circuit = Circuit(self._is_there, _tell)
+        self._waiting: set[asyncio.Task[object]] = set()
+        self._ending = False
+
+    @property
+    def away(self) -> bool:
+        """Whether the pool is taken to be away: messages wait, and one probe at a time asks for it."""
+        return self._circuit.is_open
 
     def start(self) -> None:
         """Start the loop that the client lives on."""
         self._thread.start()
 
+    def stop_waiting(self) -> None:
+        """Cancel the messages that wait to ask again, now and from now on. Returns at once."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._cancel_waiting)
+
     def close(self) -> None:
         """Close the client's connections and end its loop."""
         if not self._thread.is_alive():
             return
-        if self._client is not None:
-            asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop).result(timeout=5)
+        asyncio.run_coroutine_threadsafe(self._close_there(), self._loop).result(timeout=5)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
         self._loop.close()
@@ -98,88 +107,137 @@ class Runner:
     async def run(self, request: CompletionRequest, about: Mapping[str, str] | None = None) -> RunResult:
         """POST `request` to ``/complete``, with headers that say what it is `about`.
 
-        Never raises, but for the cancellation of the task itself, which is not the pool's failure.
+        Never raises, but for the cancellation of the task itself, which is not the pool's failure, and of
+        its waiting when the worker shuts down.
         """
         try:
-            with asking(self._url) as span:
+            with asking(f"{self._url}/complete") as span:
                 # Read here: the client's loop runs in no trace.
-                response = await self._post(request, {**(about or {}), **trace_headers()})
+                headers = {**self._headers, **(about or {}), **trace_headers()}
+                # Cancelling the one cancels the other: wrap_future ties them together.
+                response = await asyncio.wrap_future(
+                    asyncio.run_coroutine_threadsafe(self._ask(request, headers), self._loop)
+                )
                 answered(span, response.status_code)
-        except (httpx.HTTPError, aiohttp.ClientError, TimeoutError) as error:
-            if _is_timeout(error):
-                return _apology(Reason.DEADLINE_EXCEEDED, "no answer in time")
-            return _apology(Reason.POOL_UNREACHABLE, type(error.__cause__ or error).__name__)
+        except NO_ANSWER as error:
+            return read_failure(error)
+        except _PoolAwayError:
+            return apology(Reason.POOL_UNREACHABLE, "it was away all the time")
         except Exception:
             log.exception("asking the llm-pool failed")
-            return _apology(Reason.INTERNAL_ERROR, "see the exception above")
-        return _read(response)
+            return apology(Reason.INTERNAL_ERROR, "see the exception above")
+        return read_answer(response)
 
-    async def _post(self, request: CompletionRequest, about: Mapping[str, str]) -> httpx.Response:
-        body = request.model_dump_json(exclude_none=True)
-        seconds = (request.timeout_s or 60.0) + GRACE_S
-        # Cancelling the one cancels the other: wrap_future ties them together.
-        return await asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(
-                self._post_there(body, {**self._headers, **about}, seconds), self._loop
-            )
-        )
+    async def _ask(self, request: CompletionRequest, headers: Mapping[str, str]) -> httpx.Response:
+        """Ask, and ask again while that may help and there is time. Runs on the client's loop.
 
-    async def _post_there(self, body: str, headers: Mapping[str, str], seconds: float) -> httpx.Response:
-        """Runs on the client's loop."""
+        Raises:
+            NO_ANSWER: nothing answered, the last time.
+        """
+        deadline = self._loop.time() + (request.timeout_s or DEFAULT_TIMEOUT_S)
+        self._budget.earn()
+        if self._circuit.is_open and not await self._may_ask(deadline):
+            raise _PoolAwayError
+        attempt = lost = 0
+        while True:
+            outcome = await self._ask_once(request, headers, deadline - self._loop.time())
+            trouble = trouble_of(outcome)
+            if trouble is not None and trouble.away:
+                self._circuit.open()
+            lost += trouble is Trouble.LOST
+            if trouble is None or lost == MOST_LOST:
+                return _answer_of(outcome)
+            delay_s = retry_after_s(outcome) + backoff_s(attempt)
+            if not await self._may_ask(deadline, delay_s, costs=trouble.costs):
+                return _answer_of(outcome)
+            self._retried(trouble)
+            attempt += 1
+
+    async def _may_ask(self, deadline: float, delay_s: float = 0.0, *, costs: bool = False) -> bool:
+        """Wait for `delay_s`, for the pool to be there and for the budget; False: there is no time for it."""
+        latest = deadline - WORTH_ASKING_S
+        if self._loop.time() + delay_s > latest:
+            return False
+        try:
+            with self._cancellable():
+                async with asyncio.timeout_at(latest):
+                    await asyncio.sleep(delay_s)
+                    await self._circuit.wait()
+                    while costs and (short_s := self._budget.take()):  # noqa: ASYNC110 - time adds to it
+                        await asyncio.sleep(short_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _ask_once(
+        self, request: CompletionRequest, headers: Mapping[str, str], left_s: float
+    ) -> httpx.Response | Exception:
+        """Ask for what can be had in `left_s` seconds."""
+        body = request.model_copy(update={"timeout_s": round(left_s, 3)}).model_dump_json(exclude_none=True)
+        seconds = left_s + GRACE_S
+        timeout = httpx.Timeout(seconds, connect=CONNECT_TIMEOUT_S)
+        try:
+            # httpx times each read; the whole answer has a limit too, against one that drips.
+            async with asyncio.timeout(seconds):
+                return await self._http().post(
+                    f"{self._url}/complete", content=body, headers=headers, timeout=timeout
+                )
+        except NO_ANSWER as error:
+            return error
+
+    async def _is_there(self) -> bool:
+        """Whether the pool, or something in its place, takes requests."""
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                answer = await self._http().get(f"{self._url}/readyz")
+        except NO_ANSWER:
+            return False
+        return not answer.is_server_error
+
+    def _http(self) -> httpx.AsyncClient:
+        """Return the client; made on its own loop, on first use."""
         if self._client is None:
             # httpcore's pool looks at all its connections for each request: thrice the work at 32.
-            connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=KEEP_ALIVE_S)
+            connector = aiohttp.TCPConnector(
+                limit=self._connections, keepalive_timeout=KEEP_ALIVE_S, socket_factory=attentive_socket
+            )
             session = aiohttp.ClientSession(connector=connector)
             self._client = httpx.AsyncClient(transport=AiohttpTransport(client=session), trust_env=False)
-        timeout = httpx.Timeout(seconds, connect=CONNECT_TIMEOUT_S)
-        # httpx times each read; the whole answer has a limit too, against one that drips.
-        async with asyncio.timeout(seconds):
-            try:
-                return await self._client.post(self._url, content=body, headers=headers, timeout=timeout)
-            except (httpx.HTTPError, aiohttp.ClientError) as error:
-                if not _is_disconnect(error):
-                    raise
-            # A kept connection that the pool closed at the moment it was used again; not its failure.
-            return await self._client.post(self._url, content=body, headers=headers, timeout=timeout)
+        return self._client
+
+    @contextmanager
+    def _cancellable(self) -> Iterator[None]:
+        """Let the worker's end cancel the block."""
+        task = asyncio.current_task()
+        assert task is not None
+        if self._ending:
+            raise asyncio.CancelledError
+        self._waiting.add(task)
+        try:
+            yield
+        finally:
+            self._waiting.discard(task)
+
+    def _cancel_waiting(self) -> None:
+        self._ending = True
+        for task in self._waiting:
+            task.cancel()
+
+    async def _close_there(self) -> None:
+        await self._circuit.stop()
+        if self._client is not None:
+            await self._client.aclose()
 
 
-def _is_timeout(error: Exception) -> bool:
-    """Whether time ran out. The transport calls a refused connection a timeout too; its cause tells."""
-    cause = error.__cause__
-    if isinstance(cause, aiohttp.ClientConnectionError) and not isinstance(cause, TimeoutError):
-        return False
-    return isinstance(error, httpx.TimeoutException | TimeoutError)
+def _answer_of(outcome: httpx.Response | Exception) -> httpx.Response:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
-def _is_disconnect(error: Exception) -> bool:
-    """Whether the other side closed the connection before it answered anything."""
-    lost = aiohttp.ServerDisconnectedError | ConnectionResetError
-    return isinstance(error, lost) or isinstance(error.__cause__, lost)
-
-
-def _read(response: httpx.Response) -> RunResult:
-    if response.status_code != httpx.codes.OK:
-        problem = _problem(response)
-        reason = _REASONS.get(problem.code, Reason.POOL_ERROR) if problem else Reason.POOL_ERROR
-        return _apology(reason, f"HTTP {response.status_code}", problem)
-    try:
-        envelope = CompletionResponse.model_validate_json(response.content)
-    except ValidationError:
-        return _apology(Reason.POOL_ERROR, "an answer that makes no sense")
-    # PostgreSQL stores no NUL, and no reader misses one.
-    text = envelope.content.replace("\x00", "")
-    if not text.strip():
-        return _apology(Reason.POOL_ERROR, "an empty answer")
-    return RunResult(text=text, envelope=envelope, reason=None)
-
-
-def _problem(response: httpx.Response) -> Problem | None:
-    try:
-        return Problem.model_validate_json(response.content)
-    except ValidationError:
-        return None
-
-
-def _apology(reason: Reason, what: str, problem: Problem | None = None) -> RunResult:
-    log.warning("the llm-pool did not answer: %s (%s)", reason, what)
-    return RunResult(text=POLITE_FALLBACK, envelope=None, reason=reason, problem=problem)
+def _tell(seconds: float | None) -> None:
+    """Log that the pool is away, or back after so many seconds."""
+    if seconds is None:
+        log.warning("the llm-pool is away: messages wait for it within their time")
+    else:
+        log.info("the llm-pool is back after %.1f s", seconds)

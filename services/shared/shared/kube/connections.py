@@ -5,7 +5,6 @@ Authentication and TLS are the ``kubernetes`` package's (``kubernetes.aio``).
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from typing import Any
 from urllib.request import getproxies
@@ -16,16 +15,13 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
 from shared.kube.errors import KubeError
+from shared.net import attentive_socket
 
 HEARTBEAT_S = 15
 """Seconds between the pings of a websocket, which keep it open on the way and tell when it is broken."""
 
 CLOSE_S = 1.0
 """Longest that the end of a websocket waits for the peer's: it may be gone."""
-
-SILENCE_S = 20
-"""Seconds that a connection may leave probes or data unacknowledged before it counts as broken."""
-
 
 LONGEST_LINE = 2**20
 """Half of the longest event of a watch, which is a line: an object with its managed fields."""
@@ -35,7 +31,7 @@ class Connections(RESTClientObject):
     """Connections that notice a peer that is gone: half-open sockets otherwise stay silent for minutes."""
 
     def _create_connector(self) -> aiohttp.TCPConnector:
-        return aiohttp.TCPConnector(limit=self.maxsize, ssl=self.ssl_context, socket_factory=_socket)
+        return aiohttp.TCPConnector(limit=self.maxsize, ssl=self.ssl_context, socket_factory=attentive_socket)
 
     def _create_pool_manager(self) -> aiohttp.ClientSession:
         # Trusting the environment costs a thread for each request, which looks for a ~/.netrc.
@@ -62,22 +58,6 @@ class Connections(RESTClientObject):
             server_hostname=self.configuration.tls_server_name,
         )
         return connected
-
-
-def _socket(address: tuple[Any, ...]) -> socket.socket:
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family=family, type=kind, proto=protocol)
-    made.setblocking(False)  # noqa: FBT003 - the standard library's own
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (
-        ("TCP_KEEPIDLE", 5),
-        ("TCP_KEEPINTVL", 5),
-        ("TCP_KEEPCNT", 3),
-        ("TCP_USER_TIMEOUT", SILENCE_S * 1000),
-    ):
-        if hasattr(socket, name):  # not every system has each
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return made
 
 
 async def load_configuration(kubeconfig: Path | None, context: str | None = None) -> Configuration:
