@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,6 +119,27 @@ def test_redis_away(own_cell: Cell, redis: Redis) -> None:
         assert cell.reply(late).status is MessageStatus.ANSWERED
         eventually(lambda: consuming() == 1, what="a look at Redis")
         assert cell.workers[0].exit_code() is None
+
+
+def test_redis_gone_while_a_model_answers(own_cell: Cell, redis: Redis) -> None:
+    """What is under way goes on, in the same process, and nothing is asked of a model twice."""
+    cell = own_cell
+    worker = cell.start_worker()
+    cell.pool.gate.clear()
+    sent = [cell.message(f"number {number}") for number in range(3)]
+    cell.submit(*sent)
+    eventually(lambda: cell.pool.waiting == 3, what="the worker asking the pool")
+    os.kill(redis.process.pid, signal.SIGKILL)
+    eventually(lambda: "Connection to broker lost" in cell.logs(), what="a lost connection")
+    redis.stop()
+    with Redis(redis.data_dir, redis.port, password=redis.password, appendonly=True):
+        cell.pool.gate.set()
+        assert {cell.reply(message).status for message in sent} == {MessageStatus.ANSWERED}
+        later = cell.message("afterwards")
+        cell.submit(later)
+        assert cell.reply(later).status is MessageStatus.ANSWERED
+        assert worker.exit_code() is None
+        assert sorted(cell.pool.seen()) == sorted(message.text for message in [*sent, later])
 
 
 def test_redis_loses_what_it_held(own_cell: Cell, redis: Redis) -> None:

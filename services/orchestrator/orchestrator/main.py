@@ -52,6 +52,9 @@ def _configuration() -> dict[str, Any]:
         "result_backend_transport_options": {"retry_policy": {"timeout": 5.0}},
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # Redis answers with an error while it cannot write to its disk; that passes.
+        "broker_channel_error_retry": True,
+        "worker_consumer": "orchestrator.consumer:SurvivingConsumer",
         "redis_socket_timeout": 10,
         "redis_socket_connect_timeout": 5,
         "task_serializer": "json",

@@ -1,0 +1,31 @@
+"""Celery's consumer, but for one thing: it survives losing Redis while messages are under way."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery.worker.consumer import Consumer
+
+log = logging.getLogger(__name__)
+
+
+class SurvivingConsumer(Consumer):
+    """Neither gives back nor acknowledges over a connection that is lost.
+
+    kombu would, on channels that have been taken apart by then, and end the worker with an
+    ``AttributeError``. What was under way goes on. Its delivery is still among those that Redis holds, if
+    Redis has kept its data, and is delivered again in time, which finds the reply; or the sweeper queues it
+    again.
+    """
+
+    def on_connection_error_after_connected(self, exc: BaseException) -> Any:
+        """Clean up after a lost connection."""
+        for channel in getattr(self.connection.transport, "channels", None) or ():
+            channel.do_restore = False
+            channel.basic_ack = channel.basic_reject = _let_go
+        return super().on_connection_error_after_connected(exc)
+
+
+def _let_go(delivery_tag: str, *_: Any, **__: Any) -> None:
+    log.debug("delivery %s came over a connection that is lost: nothing to acknowledge", delivery_tag)
