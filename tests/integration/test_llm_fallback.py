@@ -2,7 +2,7 @@
 
 The first seven tests are the routing tests of the seed: who answers when who is down, and what the
 envelope says about it. Those after pin the rule down: each deployment at most once per request, no
-other group while a healthy deployment is untried, cooldowns that start, hold and end.
+other group while a healthy deployment is untried,
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import pytest
 
 from shared.contract import FallbackReason, ProblemCode
 from tests.support.providers import Act, answer, cut, hang, status
-from tests.support.providers_pool import ANTHROPIC, OLLAMA, OPENAI, World, open_world, until
-
-SHORT_COOLDOWN_S = 0.4
-"""A cooldown that a test can wait out."""
-
-
-@pytest.fixture(params=[False, True], ids=["own calls", "LiteLLM's calls"])
-def through_litellm(request: pytest.FixtureRequest) -> bool:
-    """Run each test with both ways of sending: the rule is the pool's, whoever sends."""
-    return bool(request.param)
+from tests.support.providers_pool import (
+    ANTHROPIC,
+    OLLAMA,
+    OPENAI,
+    SHORT_COOLDOWN_S,
+    World,
+    cooled,
+    open_world,
+    until,
+)
 
 
 @pytest.fixture
@@ -123,9 +123,7 @@ async def test_cooled_deployment_is_skipped_and_comes_back(
         second = await world.pool.reply("quality")
         assert [a.deployment for a in second.attempts] == [OPENAI]
         assert world.anthropic.count == 1
-        deadline = asyncio.get_running_loop().time() + 10
-        while (await world.pool.health())["quality"]["cooling"]:
-            assert asyncio.get_running_loop().time() < deadline
+        await cooled(world)
         third = await world.pool.reply("quality")
         assert [a.deployment for a in third.attempts] == [ANTHROPIC]
 
@@ -175,97 +173,3 @@ async def test_32_concurrent_requests_have_exactly_their_own_attempts(world: Wor
     for reply in replies:
         assert reply.content.startswith("gpt" if len(reply.attempts) == 2 else "claude")
     assert calls(world) == {ANTHROPIC: 32, OPENAI: 16, OLLAMA: 0}
-
-
-# --- cooldowns ---
-
-
-async def test_retry_after_is_honoured_by_every_request(
-    monkeypatch: pytest.MonkeyPatch, through_litellm: bool
-) -> None:
-    async with open_world(monkeypatch, through_litellm=through_litellm, llm_pool_cooldown_s=0.05) as world:
-        # Far longer than the pool's own cooldown, and than four requests take on a busy machine.
-        world.anthropic.default = status(429, retry_after="3")
-        await world.pool.reply("quality")
-        loop = asyncio.get_running_loop()
-        cooled = loop.time()
-        while loop.time() < cooled + 0.9:
-            await asyncio.gather(*(world.pool.reply("quality") for _ in range(4)))
-            assert world.anthropic.count == 1
-        world.anthropic.default = answer()
-        while world.anthropic.count == 1:
-            await world.pool.reply("quality")
-            assert loop.time() < cooled + 10
-
-
-async def test_retry_after_of_an_overloaded_provider_is_honoured_too(world: World) -> None:
-    world.anthropic.default = status(529, retry_after="30")
-    await world.pool.reply("quality")
-    await world.pool.reply("quality")
-    assert world.anthropic.count == 1
-
-
-async def test_single_deployment_group_is_not_asked_again_before_retry_after(world: World) -> None:
-    world.ollama.default = status(429, retry_after="30")
-    assert (await world.pool.problem("fast")).fallback_reason is FallbackReason.RATE_LIMITED
-    response = await world.pool.ask("fast")
-    assert response.json()["fallback_reason"] == "cooldown"
-    assert response.json()["attempts"] == []
-    assert 1 <= int(response.headers["retry-after"]) <= 30
-    assert world.ollama.count == 1
-
-
-async def test_all_deployments_cooling_is_a_fallback_with_that_reason(world: World) -> None:
-    world.anthropic.default = world.openai.default = status(429)
-    assert (await world.pool.reply("quality")).fallback_reason is FallbackReason.RATE_LIMITED
-    reply = await world.pool.reply("quality")
-    assert (reply.degraded, reply.fallback_reason) == (True, FallbackReason.COOLDOWN)
-    assert [a.deployment for a in reply.attempts] == [OLLAMA]
-    problem = await world.pool.problem("quality", fallback="refuse")
-    assert (problem.code, problem.fallback_reason) == (
-        ProblemCode.FALLBACK_REFUSED,
-        FallbackReason.COOLDOWN,
-    )
-
-
-@pytest.mark.parametrize("act", [status(500), cut(), hang()])
-async def test_passing_failures_cool_after_those_allowed(
-    monkeypatch: pytest.MonkeyPatch, through_litellm: bool, act: Act
-) -> None:
-    async with open_world(
-        monkeypatch, through_litellm=through_litellm, llm_pool_allowed_fails=2, llm_pool_attempt_timeout_s=0.2
-    ) as world:
-        world.anthropic.default = act
-        for _ in range(6):
-            await world.pool.reply("quality")
-        assert world.anthropic.count == 3
-        assert (await world.pool.health())["quality"]["cooling"] == [ANTHROPIC]
-
-
-async def test_refused_connections_cool_too(world: World) -> None:
-    await world.anthropic.down()
-    attempts = [len((await world.pool.reply("quality")).attempts) for _ in range(5)]
-    assert attempts == [2, 2, 2, 1, 1]
-
-
-@pytest.mark.parametrize("code", [401, 403, 404])
-async def test_failures_that_will_stay_cool_at_once(world: World, code: int) -> None:
-    world.anthropic.default = status(code)
-    for _ in range(3):
-        await world.pool.reply("quality")
-    assert world.anthropic.count == 1
-
-
-async def test_request_errors_never_cool(world: World) -> None:
-    world.anthropic.default = status(400)
-    for _ in range(5):
-        await world.pool.reply("quality")
-    assert world.anthropic.count == 5
-
-
-async def test_short_deadline_of_one_caller_cools_nothing_for_others(world: World) -> None:
-    world.anthropic.default = answer(delay_s=0.3)
-    for _ in range(4):
-        assert (await world.pool.problem("quality", timeout_s=0.05)).code is ProblemCode.DEADLINE_EXCEEDED
-    assert (await world.pool.health())["quality"]["cooling"] == []
-    assert (await world.pool.reply("quality")).attempts[0].deployment == ANTHROPIC

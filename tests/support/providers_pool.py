@@ -33,6 +33,9 @@ ANTHROPIC_KEY = "sk-ant-canary-5e0c1f"
 OPENAI_KEY = "sk-oai-canary-77ab3d"
 """OpenAI's key in tests; must never be seen anywhere."""
 
+SHORT_COOLDOWN_S = 0.4
+"""A cooldown that a test can wait out."""
+
 CANARIES = (ANTHROPIC_KEY, OPENAI_KEY)
 """All keys in tests."""
 
@@ -191,3 +194,10 @@ async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         await asyncio.sleep(0.005)
+
+
+async def cooled(world: World, group: str = "quality") -> None:
+    """Wait until nothing of a group cools."""
+    deadline = asyncio.get_running_loop().time() + 10
+    while (await world.pool.health())[group]["cooling"]:
+        assert asyncio.get_running_loop().time() < deadline

@@ -59,11 +59,68 @@ def test_failures_older_than_the_window_do_not_count(cooldowns: Cooldowns, clock
         clock.now += WINDOW_S / 2 + 0.1
 
 
-def test_counting_starts_anew_after_a_cooldown(cooldowns: Cooldowns, clock: Clock) -> None:
+def test_a_success_makes_up_for_a_failure(cooldowns: Cooldowns) -> None:
+    for _ in range(50):
+        assert not cooldowns.note_failure(NAME, fail(FallbackReason.UNAVAILABLE))
+        cooldowns.note_success(NAME, trial=False)
+    noted = [cooldowns.note_failure(NAME, fail(FallbackReason.UNAVAILABLE)) for _ in range(3)]
+    assert noted == [False, False, True]
+
+
+@pytest.fixture
+def due(cooldowns: Cooldowns, clock: Clock) -> Cooldowns:
+    """The same at the end of a cooldown."""
     for _ in range(3):
         cooldowns.note_failure(NAME, fail(FallbackReason.UNAVAILABLE))
+    assert not cooldowns.may_ask(NAME)
     clock.now += 30
-    assert not cooldowns.note_failure(NAME, fail(FallbackReason.UNAVAILABLE))
+    return cooldowns
+
+
+def test_one_call_tries_a_deployment_after_its_cooldown(due: Cooldowns) -> None:
+    assert due.may_ask(NAME)
+    assert due.begin(NAME)
+    assert not due.may_ask(NAME)
+    assert due.may_ask("other")
+    assert not due.begin("other")
+
+
+def test_a_trial_that_succeeds_lets_everybody_ask_and_counting_starts_anew(due: Cooldowns) -> None:
+    due.begin(NAME)
+    due.note_success(NAME, trial=True)
+    due.end_trial(NAME)
+    assert due.may_ask(NAME)
+    assert not due.begin(NAME)
+    assert not due.note_failure(NAME, fail(FallbackReason.UNAVAILABLE))
+
+
+@pytest.mark.parametrize("reason", ["timeout", "unavailable", "rate_limited"])
+def test_a_trial_that_fails_cools_at_once(due: Cooldowns, reason: str) -> None:
+    due.begin(NAME)
+    assert due.note_failure(NAME, fail(FallbackReason(reason)), trial=True)
+    due.end_trial(NAME)
+    assert due.remaining(NAME) == 30
+
+
+def test_a_refused_request_shows_that_a_deployment_is_there(due: Cooldowns) -> None:
+    due.begin(NAME)
+    assert not due.note_failure(NAME, fail(FallbackReason.BAD_REQUEST), trial=True)
+    due.end_trial(NAME)
+    assert not due.begin(NAME)
+
+
+def test_a_trial_that_told_nothing_is_followed_by_another(due: Cooldowns) -> None:
+    due.begin(NAME)
+    due.end_trial(NAME)  # its caller went away
+    assert due.may_ask(NAME)
+    assert due.begin(NAME)
+
+
+def test_what_was_asked_before_the_cooldown_decides_no_trial(due: Cooldowns) -> None:
+    due.begin(NAME)
+    assert not due.note_failure(NAME, fail(FallbackReason.UNAVAILABLE))
+    due.note_success(NAME, trial=False)
+    assert not due.may_ask(NAME)
 
 
 @pytest.mark.parametrize("reason", ["context_window", "content_policy", "bad_request"])

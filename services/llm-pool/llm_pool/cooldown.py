@@ -1,5 +1,8 @@
 """Which deployments are left alone at present, and until when. One instance per process.
 
+After its cooldown a deployment is on trial: one request asks it, and until that has told how it is, it stays
+left alone by all others.
+
 LiteLLM's own cooldowns are not used: they ignore connection errors, depend on callbacks that run
 after the call, and let a group of one be asked again at once (docs/adr/0004).
 """
@@ -31,29 +34,49 @@ class Cooldowns:
         self._clock = clock
         self._until: dict[str, float] = {}
         self._fails: dict[str, deque[float]] = {}
+        self._trying: set[str] = set()
 
     def remaining(self, name: str) -> float:
-        """Seconds that the deployment is still left alone; 0 when it may be asked."""
+        """Seconds that the deployment is still left alone; 0 when somebody may ask it."""
         until = self._until.get(name)
-        if until is None:
-            return 0.0
-        left = until - self._clock()
-        if left <= 0:
-            del self._until[name]
-            return 0.0
-        return left
+        return 0.0 if until is None else max(until - self._clock(), 0.0)
 
     def is_cooling(self, name: str) -> bool:
-        """Whether the deployment is left alone at present."""
+        """Whether the deployment is left alone by everybody."""
         return bool(self._until) and self.remaining(name) > 0
 
-    def note_failure(self, name: str, error: AttemptError, *, own_s: float | None = None) -> bool:
+    def may_ask(self, name: str) -> bool:
+        """Whether one more call may go to the deployment: it does not cool, nor does another call try it."""
+        return not self._until or (name not in self._trying and self.remaining(name) == 0)
+
+    def begin(self, name: str) -> bool:
+        """Note a call that begins; return whether it is the trial after a cooldown."""
+        if name not in self._until:
+            return False
+        self._trying.add(name)
+        return True
+
+    def end_trial(self, name: str) -> None:
+        """Note the end of a trial; where it told nothing, the next call is another."""
+        self._trying.discard(name)
+
+    def note_success(self, name: str, *, trial: bool) -> None:
+        """Record that the deployment has answered; that makes up for one failure."""
+        if trial:
+            self._until.pop(name, None)
+        if fails := self._fails.get(name):
+            fails.popleft()
+
+    def note_failure(
+        self, name: str, error: AttemptError, *, own_s: float | None = None, trial: bool = False
+    ) -> bool:
         """Record a failed call and start a cooldown if it is due.
 
         Args:
             name: The deployment.
             error: What happened. A Retry-After in it always starts a cooldown of at least that long.
             own_s: Cooldown set on the deployment itself, instead of the pool's default.
+            trial: Whether it was the trial after a cooldown, which has no second chance.
 
         Returns:
             Whether the deployment cools down now.
@@ -64,9 +87,10 @@ class Cooldowns:
         elif error.retry_after == 0 and error.reason is FallbackReason.RATE_LIMITED:
             return False  # "ask again at once"
         elif error.reason in COUNTED:
-            if not self._exceeded(name):
+            if not trial and not self._exceeded(name):
                 return False
         elif error.reason not in COOL_AT_ONCE:
+            self.note_success(name, trial=trial)  # it was there to refuse the request
             return False
         if length <= 0:
             return False
@@ -77,6 +101,7 @@ class Cooldowns:
         return True
 
     def _exceeded(self, name: str) -> bool:
+        """Count a failure; return whether that is too many that no success has made up for."""
         now = self._clock()
         fails = self._fails.setdefault(name, deque())
         fails.append(now)

@@ -170,21 +170,23 @@ class Dispatcher:
         outcome: str = CANCELLED
         reply: Reply | None = None
         failure: AttemptError | None = None
+        trial = self._cooldowns.begin(deployment.name)
         span = self._spans.start(deployment, prompt)
         try:
             async with asyncio.timeout(timeout_s):
                 reply = await deployment.caller.call(prompt, timeout_s)
             outcome = OK
+            self._cooldowns.note_success(deployment.name, trial=trial)
         except TimeoutError:
             failure = AttemptError(FallbackReason.TIMEOUT)
             outcome = failure.reason.value
-            self._note(deployment, failure, fair=timeout_s >= fair * FAIR_SHARE)
+            self._note(deployment, failure, fair=timeout_s >= fair * FAIR_SHARE, trial=trial)
             if timeout_s < remaining:
                 raise failure from None
         except AttemptError as error:
             failure = error
             outcome = error.reason.value
-            self._note(deployment, error)
+            self._note(deployment, error, trial=trial)
             raise
         except Exception:
             outcome = INTERNAL
@@ -192,6 +194,8 @@ class Dispatcher:
         else:
             return reply
         finally:
+            if trial:
+                self._cooldowns.end_trial(deployment.name)
             self._record(deployment, outcome, perf_counter() - began, trail)
             if span is not None:
                 self._spans.end(span, outcome, reply, failure)
@@ -210,8 +214,12 @@ class Dispatcher:
                 )
             )
 
-    def _note(self, deployment: Deployment, error: AttemptError, *, fair: bool = True) -> None:
-        cooling = fair and self._cooldowns.note_failure(deployment.name, error, own_s=deployment.cooldown_s)
+    def _note(
+        self, deployment: Deployment, error: AttemptError, *, fair: bool = True, trial: bool = False
+    ) -> None:
+        cooling = fair and self._cooldowns.note_failure(
+            deployment.name, error, own_s=deployment.cooldown_s, trial=trial
+        )
         cooling_s = self._cooldowns.remaining(deployment.name) if cooling else 0.0
         if cooling:
             self._metrics.cools(deployment.name, cooling_s)

@@ -106,11 +106,11 @@ class PoolRouter:
         return tuple(name for name in chosen if name != group)
 
     def pick(self, group: str, tried: set[str], cooldowns: Cooldowns) -> Deployment | None:
-        """Choose the deployment of `group` to ask next; none when every one is tried or cooling.
+        """Choose the deployment of `group` to ask next; none when every one is tried, cooling or on trial.
 
         The lowest ``order`` first; equals by ``weight``, ``rpm`` or ``tpm``, else at random.
         """
-        open_ = [d for d in self.groups[group] if d.name not in tried and not cooldowns.is_cooling(d.name)]
+        open_ = [d for d in self.groups[group] if d.name not in tried and cooldowns.may_ask(d.name)]
         if len(open_) < 2:
             return open_[0] if open_ else None
         lowest = min(deployment.order for deployment in open_)

@@ -117,7 +117,7 @@ class Settings(BaseModel):
     """How long a failing deployment is left alone when it names no time itself."""
 
     llm_pool_allowed_fails: Annotated[int, Field(ge=0)] = 2
-    """Failures in a minute that a deployment may have before it cools down."""
+    """Failures in a minute, less the successes since, that a deployment may have before it cools down."""
 
     # --- llm-pool: the default groups, used when llm_pool_config is not set ---
     anthropic_model: str = "claude-sonnet-4-20250514"
