@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SERVICES := services/shared services/llm-pool services/orchestrator operator services/cli
-PATHS := services operator migrations tests bench docs dashboards
+PATHS := services operator migrations requirements tests bench docs dashboards
 # As many as a small machine has cores; more make tests that look at times less certain.
 TEST_PROCESSES ?= 2
 # pip may be set up to use another index; uv reads that from its own variable.
@@ -38,11 +38,13 @@ demo: setup ## Show the main job: two tenants' agents answer, on embedded real p
 test: setup ## Run every test that needs no cluster; starts the PostgreSQL, the Redis and the API server it needs
 	@$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadgroup $(PYTEST_ARGS)
 
-lint: setup ## Check style, types, imports
+lint: setup ## Check style, types, imports, shell scripts, and the locks against known vulnerabilities
 	@$(BIN)/ruff check $(PATHS)
 	@$(BIN)/ruff format --check $(PATHS)
 	@$(BIN)/mypy $(PATHS)
 	@$(BIN)/lint-imports --no-logo
+	@git grep -lE '^#!.*[/ ](ba)?sh( |$$)' | xargs $(BIN)/shellcheck
+	@$(BIN)/python -m requirements.audit
 
 bench: setup ## Measure, each figure beside what one would use instead; results go to bench/results
 	@$(BIN)/python -m bench

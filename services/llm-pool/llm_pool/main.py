@@ -123,7 +123,7 @@ def run() -> None:
         sys.exit(EXIT_USAGE)
     if settings.llm_pool_workers > 1:
         # Another program in this one's place: a parent needs nothing of the 150 MB that are imported by now.
-        os.execv(sys.executable, [sys.executable, "-m", "llm_pool.processes"])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, "-m", "llm_pool.processes"])  # noqa: S606 - ours
     serve(settings, PoolServer)
 
 
@@ -179,7 +179,7 @@ def _address(listen: str) -> tuple[str, int]:
     host, colon, port = listen.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65_535:
         raise ConfigurationError("KONSTRUCT_LLM_POOL_LISTEN: must be address:port, for instance 0.0.0.0:8004")
-    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 (what an empty address means)
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - what an empty address means
 
 
 async def _no_such_path(_request: Request, error: Exception) -> Response:

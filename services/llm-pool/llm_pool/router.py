@@ -118,7 +118,7 @@ class PoolRouter:
         if len(first) == 1:
             return first[0]
         weights = [deployment.weight for deployment in first]
-        return random.choices(first, weights)[0] if sum(weights) > 0 else random.choice(first)  # noqa: S311
+        return random.choices(first, weights)[0] if sum(weights) > 0 else random.choice(first)  # noqa: S311 - no secret
 
     def health(self, cooldowns: Cooldowns) -> list[GroupHealth]:
         """Describe every group."""

@@ -176,7 +176,7 @@ class Effect:
             tries = before.tries + 1
         else:
             log.warning("Agent %s/%s, revision %s: %s", *claim.ref, claim.revision, reason)
-        wait = min(FIRST_RETRY_S * 2.0 ** min(tries - 1, 10), LONGEST_RETRY_S) * random.uniform(0.75, 1)  # noqa: S311
+        wait = min(FIRST_RETRY_S * 2.0 ** min(tries - 1, 10), LONGEST_RETRY_S) * random.uniform(0.75, 1)  # noqa: S311 - no secret
         self._refused[key] = Refused(claim, reason, tries, time.monotonic() + wait)
         if self._catalog.find(*key) is None or self._origin.get(key) != claim.uid:
             # What another Agent of this name said before is not this one's last good revision.

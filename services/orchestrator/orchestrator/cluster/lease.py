@@ -78,7 +78,7 @@ class LeaseKeeper:
                 except TimeoutError:
                     pass
             else:
-                await asyncio.sleep(random.uniform(RETRY_S / 2, RETRY_S))  # noqa: S311
+                await asyncio.sleep(random.uniform(RETRY_S / 2, RETRY_S))  # noqa: S311 - no secret
 
     async def release(self, client: KubeClient) -> None:
         """Say that the worker has stopped, so that nobody waits for it, and delete the Lease."""

@@ -101,7 +101,7 @@ class Follower:
                 self._version = None
                 self._failures += 1
             self.connected = False
-            await asyncio.sleep(random.uniform(0, _longest_delay_s(self._failures)))  # noqa: S311
+            await asyncio.sleep(random.uniform(0, _longest_delay_s(self._failures)))  # noqa: S311 - no secret
 
     async def _watch(self, version: str) -> None:
         """Give events to the sink, as many at a time as have come; ends when the API server ends it."""
