@@ -8,6 +8,8 @@ SERVICES := services/shared services/llm-pool services/orchestrator operator ser
 PATHS := services operator migrations requirements tests bench docs dashboards
 # As many as a small machine has cores; more make tests that look at times less certain.
 TEST_PROCESSES ?= 2
+FUZZ_FACTOR ?= 20
+FUZZ_SEED := $(or $(FUZZ_SEED),$(shell date +%s))
 # pip may be set up to use another index; uv reads that from its own variable.
 export UV_DEFAULT_INDEX ?= $(or $(PIP_INDEX_URL),$(shell $(PYTHON) -m pip config get global.index-url 2>/dev/null))
 ifeq ($(strip $(UV_DEFAULT_INDEX)),)
@@ -16,7 +18,7 @@ endif
 export UV_NO_CONFIG := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench images e2e
+.PHONY: help setup demo test fuzz lint bench images e2e
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +39,10 @@ demo: setup ## Show the main job: two tenants' agents answer, on embedded real p
 
 test: setup ## Run every test that needs no cluster; starts the PostgreSQL, the Redis and the API server it needs
 	@$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadgroup $(PYTEST_ARGS)
+
+fuzz: setup ## Look for what breaks, with FUZZ_FACTOR times the examples of `make test` and a seed that is new each time
+	@echo "replay with: make fuzz FUZZ_FACTOR=$(FUZZ_FACTOR) FUZZ_SEED=$(FUZZ_SEED)"
+	@FUZZ_FACTOR=$(FUZZ_FACTOR) $(BIN)/pytest tests/fuzz --hypothesis-seed=$(FUZZ_SEED) --timeout=0 $(PYTEST_ARGS)
 
 lint: setup ## Check style, types, imports, shell scripts, and the locks against known vulnerabilities
 	@$(BIN)/ruff check $(PATHS)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
+from hypothesis.configuration import set_hypothesis_home_dir
 
 pytest_plugins = [
     "tests.support.stack",
@@ -12,6 +16,11 @@ pytest_plugins = [
     "tests.support.otlp",
     "tests.support.kubernetes",
 ]
+
+
+# What hypothesis remembers of failures stays out of the repository.
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+set_hypothesis_home_dir(_CACHE / "konstruct" / "hypothesis")
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook

@@ -51,6 +51,17 @@ def test_the_revision_that_spoke_is_kept(cell: Cell) -> None:
     assert rows == [(reply.revision, reply.prompt_sha256, reply.transparency_clause, reply.revision)]
 
 
+def test_what_another_delivery_says_under_its_id_is_not_answered_in_its_place(cell: Cell) -> None:
+    message = cell.message("the one that was accepted")
+    with tenant_scope("acme"), get_session(cell.engine) as session:
+        record_message(session, message)
+    forged = cell.deliver({**message.model_dump(mode="json"), "text": "another"})
+    cell.start_worker()
+    assert app.AsyncResult(forged).get(timeout=30)["reason"] == "message_conflict"
+    assert cell.reply(message, within_s=20).text == "You said: the one that was accepted"
+    assert cell.pool.seen() == ["the one that was accepted"]
+
+
 def test_one_message_delivered_twice_at_once_has_one_reply(cell: Cell) -> None:
     cell.start_worker()
     cell.start_worker()

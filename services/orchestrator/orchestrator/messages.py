@@ -13,7 +13,7 @@ from sqlalchemy import Engine, Row, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
-from orchestrator.recording import record_message
+from orchestrator.recording import CONTENT, record_message
 from shared.contract import ChatMessage, CompletionResponse, FallbackReason, Problem, Usage
 from shared.db import get_session
 from shared.models import KonstructMessage
@@ -74,6 +74,8 @@ _CLAIM = text(
            attempt = m.attempt + 1, started_at = now(),
            deaths = m.deaths + (m.owner is not null)::int
      where m.tenant_id = :tenant_id and m.message_id = :message_id and m.status = 'received'
+       and (m.thread_id, m.agent, m.sender, m.channel, m.text)
+           = (:thread_id, :agent, :sender, :channel, :text)
        and (m.owner is null or m.lease_expires_at < now())
        and m.deaths + (m.owner is not null)::int < :suspect_from
        and not exists (
@@ -90,7 +92,8 @@ _CLAIM = text(
                         order by e.seq desc limit :turns) h) as history
     """
 )
-"""Takes a message that is unfinished, nobody's or a silent worker's, and first in its thread.
+"""Takes a message that is unfinished, nobody's or a silent worker's, and first in its thread. It must be the
+one that was recorded: what another delivery says under its id is not answered in its place.
 
 The history comes along: everything a message needs from PostgreSQL before it is answered is one
 statement. It is an alias `e` of one table throughout: earlier messages of the thread.
@@ -135,8 +138,7 @@ def _try_claim(
             "owner": owner,
             "lease_s": lease_s,
             "suspect_from": suspect_from,
-            "tenant_id": message.tenant_id,
-            "message_id": message.message_id,
+            **message.model_dump(include={"tenant_id", "message_id", *CONTENT}),
             "turns": HISTORY_TURNS,
         },
     ).one_or_none()

@@ -16,7 +16,7 @@ from shared.reply import MessageStatus
 from shared.tables import messages
 from shared.tracing import incoming_headers, trace_headers
 
-_CONTENT = ("thread_id", "agent", "sender", "channel", "text")
+CONTENT = ("thread_id", "agent", "sender", "channel", "text")
 """What makes two submissions of one id the same message."""
 
 
@@ -31,15 +31,15 @@ def record_message(session: Session, message: KonstructMessage) -> MessageStatus
     """
     thread = f"{message.tenant_id}/{message.thread_id}"
     session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(thread, 0))))
-    values = message.model_dump(include={"tenant_id", "message_id", "sent_at", *_CONTENT})
+    values = message.model_dump(include={"tenant_id", "message_id", "sent_at", *CONTENT})
     values["traceparent"] = trace_headers().get("traceparent")
     session.execute(insert(messages).values(values).on_conflict_do_nothing())
     row = session.execute(
-        select(messages.c.status, *(messages.c[name] for name in _CONTENT)).where(
+        select(messages.c.status, *(messages.c[name] for name in CONTENT)).where(
             messages.c.tenant_id == message.tenant_id, messages.c.message_id == message.message_id
         )
     ).one()
-    if any(getattr(row, name) != getattr(message, name) for name in _CONTENT):
+    if any(getattr(row, name) != getattr(message, name) for name in CONTENT):
         raise MessageConflictError(
             f"message id {message.message_id} is taken by another message; send this one with a new id"
         )
