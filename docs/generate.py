@@ -14,6 +14,7 @@ from konstruct_operator.crd import custom_resource_definition
 from orchestrator.evidence import Evidence
 from shared.config import PREFIX, Settings
 from shared.models import KonstructMessage
+from shared.signature import HEADER, canonical, sign
 
 DOCS = Path(__file__).parent
 """Folder of the documentation."""
@@ -41,6 +42,29 @@ def evidence_schema() -> str:
     """Build the JSON Schema of what ``konstruct explain --json`` writes."""
     schema = Evidence.model_json_schema(mode="serialization")
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"
+
+
+def signature_vector() -> str:
+    """Build an example of a signature with all that goes into it, for senders in other languages."""
+    payload = {
+        "message_id": "7f0c2a",
+        "tenant_id": "acme",
+        "thread_id": "sales-42",
+        "agent": "ada",
+        "sender": "sam@example.org",
+        "text": 'Grüße \U0001f600\n"quoted" \\ / \t\x01\x7f\u2028',
+        "channel": "email",
+        "sent_at": "2026-01-31T12:00:00Z",
+    }
+    key = "an-example-key-that-must-not-be-used"
+    vector = {
+        "payload": payload,
+        "key": key,
+        "canonical_hex": canonical(payload).hex(),
+        "header": HEADER,
+        "signature": sign(payload, key),
+    }
+    return json.dumps(vector, indent=2) + "\n"
 
 
 def agent_definition() -> str:
@@ -73,5 +97,6 @@ if __name__ == "__main__":
     page.write_text(with_table(page.read_text()))
     (DOCS / "schemas" / "konstruct-message.json").write_text(message_schema())
     (DOCS / "schemas" / "konstruct-evidence.json").write_text(evidence_schema())
+    (DOCS / "schemas" / "konstruct-signature.json").write_text(signature_vector())
     AGENT_DEFINITION.parent.mkdir(parents=True, exist_ok=True)
     AGENT_DEFINITION.write_text(agent_definition())

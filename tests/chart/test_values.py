@@ -94,6 +94,10 @@ def test_misspelt_values_are_refused(wrong: dict[str, Any]) -> None:
         ({**IN_CHART, "queue": {"existingSecret": "x"}}, "Two queues"),
         ({**IN_CHART, "secrets": {"generate": False}}, "the in-chart servers need generated passwords"),
         ({**EXTERNAL, "secrets": {"generate": False}}, "set llmPool.auth.existingSecret"),
+        (
+            {**EXTERNAL, "secrets": {"generate": False}, "llmPool": {"auth": {"existingSecret": "x"}}},
+            "set signing.existingSecret",
+        ),
         ({**IN_CHART, "llmPool": {"timeoutSeconds": 90}}, "must be below worker.messageDeadlineSeconds"),
         ({**IN_CHART, "llmPool": {"attemptTimeoutSeconds": 61}}, "must not be above llmPool.timeoutSeconds"),
         (
@@ -148,7 +152,7 @@ def test_what_is_read_of_the_generated_secret_is_there(values: Any) -> None:
         ("konstruct_owner", "migration-database-url", "owner"),
     ):
         assert data[key].startswith(f"postgresql://{user}:{data[password + '-password']}@")
-    assert len({value for key, value in data.items() if key.endswith("-password")}) == 6
+    assert len({value for key, value in data.items() if key.endswith("-password")}) == 7
     hosts = {service["metadata"]["name"] for service in kinds(made, "Service")}
     assert {re.search(r"@([^:]+):", data[key])[1] for key in ("database-url", "redis-url")} <= hosts  # type: ignore[index]
 
@@ -169,6 +173,25 @@ def test_provider_keys_reach_the_pool_alone(manifests: list[Manifest]) -> None:
         for container in containers(pod):
             keys = {key for key in environment(container) if key.endswith("_API_KEY")}
             assert bool(keys) is (container["name"] == "llm-pool"), name
+
+
+def test_the_signing_key_reaches_senders_and_workers_alone(manifests: list[Manifest]) -> None:
+    for name, pod in pod_templates(manifests):
+        for container in containers(pod):
+            keys = {key for key in environment(container) if key.startswith("KONSTRUCT_PAYLOAD_")}
+            assert len(keys) == (3 if container["name"] in ("worker", "test") else 0), name
+
+
+def test_a_made_key_is_one_that_workers_take() -> None:
+    (secret,) = kinds(render_chart(IN_CHART), "Secret")
+    load_settings(
+        {
+            "KONSTRUCT_PAYLOAD_KEY": secret["stringData"]["payload-key"],
+            "KONSTRUCT_LLM_POOL_TOKEN": secret["stringData"]["llm-pool-token"],
+        }
+    )
+    off = render_chart(IN_CHART, {"signing": {"enabled": False}})
+    assert "KONSTRUCT_PAYLOAD" not in str(off)
 
 
 def test_model_groups_become_the_configuration_of_the_pool() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import httpx
@@ -15,45 +13,13 @@ from sqlalchemy.engine import make_url
 
 from konstruct_cli.stack.services import LlmPool
 from shared.migrate import Login, ensure_logins
-from shared.models import KonstructMessage
 from shared.reply import MessageStatus
 from tests.support.stack_provider import provider_in_thread
+from tests.support.steady import more, steady_messages
 from tests.support.tcp_proxy import TcpProxy
-from tests.support.waiting import eventually
 from tests.support.worker import Cell
 
 OLD, NEW = "the-token-of-last-year", "the-token-of-this-year"
-
-EVERY_S = 0.05
-"""Seconds between two messages."""
-
-
-@contextmanager
-def steady_messages(cell: Cell) -> Iterator[list[KonstructMessage]]:
-    """Submit messages one after the other until the block's end; yields those that were."""
-    sent: list[KonstructMessage] = []
-    over = threading.Event()
-
-    def send() -> None:
-        while not over.wait(EVERY_S):
-            message = cell.message(f"number {len(sent)}")
-            cell.submit(message)
-            sent.append(message)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        yield sent
-    finally:
-        over.set()
-        thread.join()
-
-
-def more(cell: Cell, sent: list[KonstructMessage]) -> None:
-    """Wait until some that are sent from now on are answered."""
-    until = len(sent) + 10
-    eventually(lambda: len(sent) >= until, what="ten more messages")
-    cell.reply(sent[until - 1])
 
 
 @pytest.mark.timeout(400)

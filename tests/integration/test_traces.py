@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.main import app
 from orchestrator.recall import recall
 from tests.support.otlp import Collector, Span
 from tests.support.providers import answer, status
@@ -137,7 +136,7 @@ def test_a_message_stays_in_its_trace_when_its_worker_dies(cell: Cell, collector
     message = cell.message("survive")
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     payload = message.model_dump(mode="json")
-    app.send_task("orchestrator.tasks.handle_message", args=(payload,), headers={"traceparent": parent})
+    cell.deliver(payload, traceparent=parent)
     eventually(lambda: cell.pool.waiting == 1, what="the worker asking the pool")
     os.kill(first.pid, signal.SIGKILL)
     cell.pool.gate.set()
@@ -185,11 +184,7 @@ def test_headers_that_are_no_trace_do_no_harm(cell: Cell, collector: Collector) 
     for number, parent in enumerate(("nonsense", "00-" + "0" * 32 + "-b7ad6b7169203331-01", 7, ["00"], None)):
         message = cell.message(f"number {number}")
         payload = message.model_dump(mode="json")
-        app.send_task(
-            "orchestrator.tasks.handle_message",
-            args=(payload,),
-            headers={"traceparent": parent, "tracestate": "a\r\nb"},
-        )
+        cell.deliver(payload, traceparent=parent, tracestate="a\r\nb")
         assert cell.reply(message).status == "answered"
     assert len({span.trace_id for span in collector.wait_for(HANDLE, 5)}) == 5
 
@@ -200,7 +195,7 @@ def test_a_worker_without_tracing_passes_a_trace_on(cell: Cell, flag: str) -> No
     message = cell.message("hello")
     parent = f"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flag}"
     payload = message.model_dump(mode="json")
-    app.send_task("orchestrator.tasks.handle_message", args=(payload,), headers={"traceparent": parent})
+    cell.deliver(payload, traceparent=parent)
     cell.reply(message)
     assert cell.pool.headers[-1]["traceparent"] == parent
     kept = "0af7651916cd43dd8448eb211c80319c" if flag == "01" else None

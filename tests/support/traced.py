@@ -16,7 +16,7 @@ from tests.support.providers import StubProvider
 from tests.support.providers_pool import ANTHROPIC_KEY, OPENAI_KEY
 from tests.support.stack_command import environment, konstruct
 from tests.support.stack_provider import provider_in_thread
-from tests.support.worker import Cell
+from tests.support.worker import PAYLOAD_KEY, Cell
 
 POOL_TOKEN = "canary-pool-token-91c2"
 """Token between worker and pool."""
@@ -44,6 +44,7 @@ class Way:
         there = {
             "KONSTRUCT_DATABASE_URL": self.cell.database.service_url,
             "KONSTRUCT_REDIS_URL": self.cell.redis_url,
+            "KONSTRUCT_PAYLOAD_KEY": PAYLOAD_KEY,
             **self.settings,
         }
         arguments = ("send", "--json", "--tenant", "acme", "--agent", "ada", "--thread", "talk", text)

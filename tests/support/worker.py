@@ -20,6 +20,8 @@ from orchestrator.control import worker_status
 from orchestrator.main import QUEUE, TASK_NAME, app
 from orchestrator.messages import find_reply
 from orchestrator.sending import submit
+from orchestrator.signing import Signing
+from shared.config import load_settings
 from shared.db import make_engine
 from shared.models import KonstructMessage
 from shared.reply import Reply
@@ -57,6 +59,9 @@ def write_agent(
     return path
 
 
+PAYLOAD_KEY = "canary-payload-key-of-all-the-tests-1f6b"
+"""What tests sign deliveries with; must never be seen anywhere."""
+
 _numbers = itertools.count()
 
 
@@ -73,6 +78,9 @@ class Cell:
     on_end: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
+        patch = pytest.MonkeyPatch()
+        patch.setenv("KONSTRUCT_PAYLOAD_KEY", PAYLOAD_KEY)  # this process sends, and signs
+        self.on_end.callback(patch.undo)
         self.engine = make_engine(self.database.settings(worker_concurrency=4))
         self.on_end.callback(self.engine.dispose)
         self.broker = redis_client.Redis.from_url(self.redis_url)
@@ -85,6 +93,7 @@ class Cell:
             "KONSTRUCT_DATABASE_URL": self.database.service_url,
             "KONSTRUCT_SYSTEM_DATABASE_URL": self.database.system_url,
             "KONSTRUCT_REDIS_URL": self.redis_url,
+            "KONSTRUCT_PAYLOAD_KEY": PAYLOAD_KEY,
             "KONSTRUCT_LLM_POOL_URL": self.pool.url,
             "KONSTRUCT_AGENTS_DIR": str(self.agents),
             "KONSTRUCT_WORKER_CONCURRENCY": "8",
@@ -118,9 +127,10 @@ class Cell:
         for message in messages:
             submit(message, on=self.engine)
 
-    def deliver(self, payload: Any) -> str:
-        """Queue a payload directly, as a gateway would that knows only the task's name."""
-        return str(app.send_task(TASK_NAME, args=(payload,)).id)
+    def deliver(self, payload: Any, **headers: Any) -> str:
+        """Queue a payload directly, as a gateway would that knows only the task's name and the key."""
+        signed = Signing.of(load_settings()).headers(payload)
+        return str(app.send_task(TASK_NAME, args=(payload,), headers={**signed, **headers}).id)
 
     def reply(self, message: KonstructMessage, within_s: float = 30.0) -> Reply:
         """Wait for the reply to a message."""

@@ -239,6 +239,12 @@ automountServiceAccountToken: false
   value: http://{{ include "konstruct.fullname" . }}-llm-pool-replicas:8004
 {{- end }}
 {{ include "konstruct.tokenEnv" . }}
+{{- with .Values.signing }}{{ if .enabled }}
+{{- $secret := default (include "konstruct.generatedSecret" $) .existingSecret }}
+{{ include "konstruct.secretVariable" (list "KONSTRUCT_PAYLOAD_KEY" $secret .key) }}
+{{ include "konstruct.optionalSecretVariable" (list "KONSTRUCT_PAYLOAD_SECOND_KEY" $secret .secondKey) }}
+- { name: KONSTRUCT_PAYLOAD_UNSIGNED, value: {{ .acceptUnsigned | quote }} }
+{{- end }}{{ end }}
 {{- end -}}
 
 {{/* The token that workers send, and the pool demands. */}}

@@ -18,6 +18,9 @@
 {{- if and .llmPool.auth.enabled (not .llmPool.auth.existingSecret) -}}
 {{- fail "secrets.generate=false: set llmPool.auth.existingSecret to a Secret with the pool's bearer token." -}}
 {{- end -}}
+{{- if and .signing.enabled (not .signing.existingSecret) -}}
+{{- fail "secrets.generate=false: set signing.existingSecret to a Secret with the key that deliveries are signed with (at least 32 random characters)." -}}
+{{- end -}}
 {{- end -}}
 {{- range .llmPool.modelList -}}
 {{- $key := dig "litellm_params" "api_key" "" . -}}

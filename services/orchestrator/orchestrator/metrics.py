@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
@@ -13,7 +14,10 @@ from shared.reply import MessageStatus, Reason
 _LAG_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 120)
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120)
 
-_REFUSED = (Reason.MESSAGE_CONFLICT, Reason.MESSAGE_INVALID)
+NOT_SIGNED: Literal["not_signed"] = "not_signed"
+"""Why a delivery is refused before anything of it is looked at; no reason of any reply."""
+
+_REFUSED = (Reason.MESSAGE_CONFLICT, Reason.MESSAGE_INVALID, NOT_SIGNED)
 """Why a delivery may be refused without a recorded reply."""
 
 _NOT_COUNTED = (Reason.MESSAGE_CONFLICT, Reason.DROPPED)
@@ -128,8 +132,8 @@ class WorkerMetrics:
                 self.apologies.labels(reason.value)
         for trouble in Trouble:
             self._retries.labels(trouble.value)
-        for reason in _REFUSED:
-            self._refused.labels(reason.value)
+        for refusal in _REFUSED:
+            self._refused.labels(str(refusal))
         add_build_info(self.registry, "worker", "konstruct-orchestrator")
 
     def finished(self, status: MessageStatus, reason: Reason | None) -> None:
@@ -142,9 +146,9 @@ class WorkerMetrics:
         """Count a request to the llm-pool that is sent again."""
         self._retries.labels(trouble.value).inc()
 
-    def refuse(self, reason: Reason) -> None:
+    def refuse(self, reason: Reason | Literal["not_signed"]) -> None:
         """Count a delivery that was refused, with no reply recorded."""
-        self._refused.labels(reason.value).inc()
+        self._refused.labels(str(reason)).inc()
 
     def follow(
         self,

@@ -28,6 +28,7 @@ from orchestrator.metrics import WorkerMetrics
 from orchestrator.retention import Retention
 from orchestrator.revisions import RevisionLog
 from orchestrator.running import Running
+from orchestrator.signing import Signing
 from orchestrator.sweeper import Sweeper
 from orchestrator.tap import Tap
 from shared.config import Settings
@@ -52,6 +53,9 @@ class Runtime:
 
     system_engine: Engine
     """System engine, for the cross-tenant functions."""
+
+    signing: Signing
+    """Which deliveries it takes, and what it signs with."""
 
     catalog: AgentCatalog
     """Agents in effect."""
@@ -141,6 +145,7 @@ class Runtime:
             suspect_from=suspect_from,
             engine=engine,
             system_engine=system_engine,
+            signing=Signing.of(settings),
             catalog=catalog,
             source=source,
             runner=Runner(settings, metrics.retried),

@@ -13,7 +13,9 @@ from orchestrator.broker import AWAY
 from orchestrator.errors import StoreUnavailableError
 from orchestrator.main import TASK_NAME, app, hidden
 from orchestrator.recording import note_queue, record_message
+from orchestrator.signing import Signing
 from orchestrator.tracing import submitting
+from shared.config import load_settings
 from shared.db import get_session
 from shared.models import KonstructMessage
 from shared.reply import MessageStatus
@@ -62,13 +64,14 @@ def submit(message: KonstructMessage, *, on: Engine | None = None) -> Receipt:
 
 
 def queue(message: KonstructMessage, headers: Mapping[str, str]) -> None:
-    """Queue a recorded message, with the `headers` that its trace goes on by.
+    """Queue a recorded message, signed, with the `headers` that its trace goes on by.
 
     Raises:
         OperationalError, RedisError, OSError: Redis does not answer (:data:`orchestrator.broker.AWAY`).
     """
     payload = message.model_dump(mode="json")
-    app.send_task(TASK_NAME, args=(payload,), argsrepr=hidden(payload), headers=dict(headers))
+    signed = Signing.of(load_settings()).headers(payload)
+    app.send_task(TASK_NAME, args=(payload,), argsrepr=hidden(payload), headers={**headers, **signed})
 
 
 def _try_to_queue(message: KonstructMessage, on: Engine | None) -> bool:

@@ -28,6 +28,7 @@ from orchestrator.faults import record_fault
 from orchestrator.invalid import record_invalid
 from orchestrator.main import TASK_NAME, app, hidden
 from orchestrator.messages import Busy, Claim, Suspect
+from orchestrator.metrics import NOT_SIGNED
 from orchestrator.recording import note_queue
 from orchestrator.replies import apologise, failed, reply_from
 from orchestrator.runtime import Runtime
@@ -65,6 +66,11 @@ def handle_message(self: Task[..., dict[str, Any]], payload: dict[str, Any]) -> 
     worker = runtime()
     worker.hearing.took()
     with tracing.handling(self.request.headers):
+        if (fault := worker.signing.fault(payload, self.request.headers or {})) is not None:
+            # Nothing is recorded, not even a failure: it may name a tenant and a message that are real.
+            log.warning("a delivery was refused: %s", fault)
+            worker.metrics.refuse(NOT_SIGNED)
+            raise Ignore("not signed")
         try:
             reply = run_steps(payload, worker)
         except HandBackError as error:
@@ -263,7 +269,11 @@ def _put_back(task: Task[..., dict[str, Any]], payload: Any, delay_s: float | No
             task_id=task.request.id,
             # Spread, so that what waited for the same thing does not come back at once.
             countdown=delay * random.uniform(0.75, 1.25),  # noqa: S311 - no secret
-            headers={PUT_BACK_HEADER: str(min(before + 1, 16)), **tracing.onward_headers(headers)},
+            headers={
+                PUT_BACK_HEADER: str(min(before + 1, 16)),
+                **tracing.onward_headers(headers),
+                **worker.signing.onward(payload, headers),
+            },
             argsrepr=hidden(payload),
         )
     except AWAY as failure:

@@ -17,7 +17,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from shared.credentials import Second, Token
+from shared.credentials import Key, Second, Token
 from shared.names import DNS_LABEL
 
 PREFIX = "KONSTRUCT_"
@@ -144,6 +144,15 @@ class Settings(BaseModel):
 
     redis_url: SecretStr = SecretStr("redis://localhost:6379/0")
     """Redis: Celery's broker and result backend."""
+
+    payload_key: Key | None = None
+    """Signs what senders and workers queue, and workers refuse the rest; none: they take what is in Redis."""
+
+    payload_second_key: Annotated[Key | None, Second("payload_key")] = None
+    """Another key that workers take and nobody signs with: the next or the last one, while it is changed."""
+
+    payload_unsigned: bool = False
+    """Take unsigned deliveries in spite of a key: only while senders without one are given it."""
 
     agents_dir: Path | None = None
     """Folder of Agent manifests to serve (local use); none: the Agents of the cluster."""

@@ -12,19 +12,31 @@ SHORTEST_TOKEN = 16
 """Characters of a token; a random one of so many letters and digits is guessed by nobody."""
 
 
-def _token(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if len(text) < SHORTEST_TOKEN or not text.isprintable() or any(part.isspace() for part in text):
-        raise PydanticCustomError(
-            "weak_secret",
-            "must have at least {shortest} characters and no white space; `openssl rand -hex 32` makes one",
-            {"shortest": SHORTEST_TOKEN},
-        )
-    return value
+SHORTEST_KEY = 32
+"""Characters of a key: who has something that it signed may try keys by the billion, and unnoticed."""
 
 
-Token = Annotated[SecretStr, AfterValidator(_token)]
+def _at_least(shortest: int) -> AfterValidator:
+    """Demand `shortest` characters that can be sent and pasted without a change."""
+
+    def check(value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if len(text) < shortest or not text.isprintable() or any(part.isspace() for part in text):
+            raise PydanticCustomError(
+                "weak_secret",
+                "must have at least {shortest} characters and no white space: `openssl rand -hex 32`",
+                {"shortest": shortest},
+            )
+        return value
+
+    return AfterValidator(check)
+
+
+Token = Annotated[SecretStr, _at_least(SHORTEST_TOKEN)]
 """A secret that is sent in a header."""
+
+Key = Annotated[SecretStr, _at_least(SHORTEST_KEY)]
+"""A secret that signs."""
 
 
 @dataclass(frozen=True, slots=True)

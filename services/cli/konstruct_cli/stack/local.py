@@ -144,6 +144,7 @@ class LocalStack:
             redis_url=redis.url(),
             llm_pool_url=pool.base_url,
             llm_pool_token=secrets.llm_pool_token,
+            payload_key=secrets.payload_key,
             worker_url="",
             small_model=None if model is None else MODEL,
             pids={},

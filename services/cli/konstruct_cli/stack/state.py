@@ -54,6 +54,9 @@ class Secrets(BaseModel):
     llm_pool_token: str = Field(default_factory=_secret)
     """Bearer token of the llm-pool."""
 
+    payload_key: str = Field(default_factory=_secret)
+    """What deliveries are signed with."""
+
     model_key: str = Field(default_factory=_secret)
     """Key of the small model."""
 
@@ -93,6 +96,9 @@ class StackInfo(BaseModel):
     llm_pool_token: str
     """Its bearer token."""
 
+    payload_key: str
+    """What deliveries are signed with."""
+
     worker_url: str
     """The worker's /metrics and /healthz."""
 
@@ -110,6 +116,7 @@ class StackInfo(BaseModel):
             "KONSTRUCT_REDIS_URL": self.redis_url,
             "KONSTRUCT_LLM_POOL_URL": self.llm_pool_url,
             "KONSTRUCT_LLM_POOL_TOKEN": self.llm_pool_token,
+            "KONSTRUCT_PAYLOAD_KEY": self.payload_key,
         }
 
 
