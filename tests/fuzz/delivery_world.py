@@ -14,7 +14,7 @@ from orchestrator.decisions import Decision
 from orchestrator.errors import MessageConflictError
 from orchestrator.faults import record_fault
 from orchestrator.messages import Busy, Claim, Suspect
-from orchestrator.recording import load, note_queue, record_message
+from orchestrator.recording import load, put_in_line, record_message
 from orchestrator.replies import FAILURES, failed
 from orchestrator.runtime import Runtime
 from shared.contract import CompletionResponse
@@ -45,12 +45,14 @@ TENANTS = ("acme", "globex")
 MOST = 500
 """Most that one look takes."""
 
-_SWEEP = text("select tenant_id, message_id from konstruct_sweep(:held, :lost_after, :suspect_from, :most)")
+_RECLAIM = text("select konstruct_reclaim(:held, :lost_after, :suspect_from, :most)")
+_DISPATCH = text("select tenant_id, message_id from konstruct_dispatch(:most, :most, :suspect_from, :most)")
 _SUSPECTS = text("select tenant_id, message_id, deaths from konstruct_suspects(:suspect_from, :most)")
 _EXTEND = text("select konstruct_extend_leases(:owner, :held, :seconds)")
 _AGE = """
     update messages set
-        received_at = received_at - %(by)s::interval, queued_at = queued_at - %(by)s::interval,
+        received_at = received_at - %(by)s::interval, due_at = due_at - %(by)s::interval,
+        queued_at = queued_at - %(by)s::interval,
         started_at = started_at - %(by)s::interval, finished_at = finished_at - %(by)s::interval,
         lease_expires_at = lease_expires_at - %(by)s::interval
 """
@@ -89,13 +91,14 @@ class World:
                     record_message(session, message)
                 return
             with get_session(self.engine) as session:
-                status = record_message(session, message)
-        assert status == (before.reply.status if before and before.reply else MessageStatus.RECEIVED)
+                recorded = record_message(session, message)
+        assert recorded.new is (before is None)
+        assert recorded.status == (before.reply.status if before and before.reply else MessageStatus.RECEIVED)
         self.model.accept(message)
 
-    def note(self, message: KonstructMessage, *, queued: bool) -> None:
+    def put_in_line(self, message: KonstructMessage, after_s: float | None = None) -> bool:
         with tenant_scope(message.tenant_id):
-            note_queue(message, queued=queued, on=self.engine)
+            return put_in_line(message, after_s=after_s, on=self.engine)
 
     # Workers
 
@@ -117,9 +120,10 @@ class World:
                 self.queue.remove(delivery)
 
     def put_back(self, delivery: Delivery) -> None:
+        """Deliver it later, or, every other time, have its message wait in line if nobody works on it."""
         self.queue.remove(delivery)
-        self.queue.append(Delivery(delivery.message))
-        self.note(delivery.message, queued=True)
+        if next(self._numbers) % 2 or not self.put_in_line(delivery.message, after_s=SECOND):
+            self.queue.append(Delivery(delivery.message))
 
     def claim(
         self, owner: str, message: KonstructMessage, suspect_from: int
@@ -240,16 +244,20 @@ class World:
     # What every worker does beside its messages
 
     def sweep(self, miscount: int = 0) -> None:
-        """Queue again what has no delivery; `miscount` is by how much the count of deliveries is wrong."""
-        found = self.find_lost(miscount)
+        """Queue what waits in line, and again what has no delivery.
+
+        `miscount` is by how much the count of deliveries is wrong.
+        """
+        self.find_lost(miscount)
+        found = self.take_turns()
         for key in found:
             sent = self.model.sent[key]
             assert self.model.free(sent)
             assert self.model.deaths(sent) < SUSPECT_FROM
         self.queue_again(found)
 
-    def find_lost(self, miscount: int = 0) -> list[Key]:
-        """Ask PostgreSQL for what has no delivery."""
+    def find_lost(self, miscount: int = 0) -> None:
+        """Have PostgreSQL put what has no delivery back in line."""
         waiting = sum(delivery.taken is None for delivery in self.queue)
         held = max(0, (len(self.queue) if waiting else 0) + miscount)
         parameters = {
@@ -259,7 +267,15 @@ class World:
             "most": MOST,
         }
         with self.runtime.system_engine.begin() as connection:
-            found = sorted((row.tenant_id, row.message_id) for row in connection.execute(_SWEEP, parameters))
+            connection.execute(_RECLAIM, parameters)
+
+    def take_turns(self) -> list[Key]:
+        """Ask PostgreSQL for what is to be queued."""
+        parameters = {"suspect_from": SUSPECT_FROM, "most": MOST}
+        with self.runtime.system_engine.begin() as connection:
+            found = sorted(
+                (row.tenant_id, row.message_id) for row in connection.execute(_DISPATCH, parameters)
+            )
         assert len(found) == len(set(found))
         return found
 

@@ -65,7 +65,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def submit_while_redis_is_away(self, message: KonstructMessage) -> None:
         self.world.record(message)
         if self.world.model.same(message):
-            self.world.note(message, queued=False)
+            self.world.put_in_line(message)
 
     @rule(message=sent_messages)
     def deliver_without_recording(self, message: KonstructMessage) -> None:

@@ -202,7 +202,7 @@ def test_an_unfinished_message_says_what_it_waits_for(cell: Cell) -> None:
     assert "no_prompt: no prompt is recorded yet" in told.out
 
     cell.database.execute("update messages set queued_at = null")
-    assert "waits for   Redis, which could not be reached" in explain(cell, first.message_id).out
+    assert "waits for   its turn to be queued" in explain(cell, first.message_id).out
     cell.database.execute("update messages set queued_at = now()")
 
     cell.pool.gate.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -140,6 +141,22 @@ def test_redis_gone_while_a_model_answers(own_cell: Cell, redis: Redis) -> None:
         assert cell.reply(later).status is MessageStatus.ANSWERED
         assert worker.exit_code() is None
         assert sorted(cell.pool.seen()) == sorted(message.text for message in [*sent, later])
+
+
+def test_redis_away_while_more_wait_than_it_is_given_at_once(own_cell: Cell, redis: Redis) -> None:
+    cell = own_cell
+    cell.pool.gate.clear()
+    cell.start_worker(KONSTRUCT_WORKER_CONCURRENCY="2", KONSTRUCT_TENANT_QUEUED="2")
+    sent = [cell.message(f"number {number}") for number in range(20)]
+    cell.submit(*sent[:10])
+    eventually(lambda: cell.pool.waiting == 2, what="the worker asking the pool")
+    redis.stop()
+    cell.submit(*sent[10:12])
+    cell.pool.gate.set()
+    with Redis(redis.data_dir, redis.port, password=redis.password, appendonly=True):
+        cell.submit(*sent[12:])
+        assert {cell.reply(message, within_s=60).status for message in sent} == {MessageStatus.ANSWERED}
+    assert Counter(cell.pool.seen()) == Counter(message.text for message in sent)
 
 
 def test_redis_loses_what_it_held(own_cell: Cell, redis: Redis) -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from konstruct_cli.errors import NoReplyError, NotRunningError, UsageError
+from konstruct_cli.errors import CliError, NoReplyError, NotRunningError, UsageError
 from konstruct_cli.stack.state import DEFAULT_STATE_DIR, StackInfo, StateDir
 from orchestrator.decisions import Decision, Parked
-from orchestrator.errors import MessageConflictError, SubmitError
+from orchestrator.errors import BacklogFullError, MessageConflictError, SubmitError
 from orchestrator.evidence import Evidence
 from orchestrator.messages import find_reply
 from orchestrator.parked import decide, list_parked
@@ -68,13 +68,14 @@ class Connection:
 
         Raises:
             UsageError: another message has this id.
+            CliError: too many messages of the tenant wait.
             NotRunningError: PostgreSQL or Redis cannot be reached.
             NoReplyError: there is no reply after `timeout_s` seconds.
         """
         deadline = time.monotonic() + timeout_s
         try:
             with self._database():
-                submit(message, on=self.engine)
+                submit(message, on=self.engine, settings=self.settings)
                 while True:
                     reply = find_reply(message.tenant_id, message.message_id, on=self.engine)
                     if reply is not None:
@@ -85,6 +86,8 @@ class Connection:
                     time.sleep(POLL_S)
         except MessageConflictError as error:
             raise UsageError(str(error)) from None
+        except BacklogFullError as error:
+            raise CliError(str(error)) from None
         except SubmitError as error:
             raise NotRunningError(f"{error} ({self.source})") from None
         raise NoReplyError(

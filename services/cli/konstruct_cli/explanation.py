@@ -96,7 +96,7 @@ def waiting(evidence: Evidence, state: Waiting) -> str:
             return "a worker to take it from the queue; `konstruct status` shows whether one is up"
         case WaitsFor.QUEUE:
             return (
-                "Redis, which could not be reached when it was sent. A worker queues it when Redis is back; "
+                "its turn to be queued: other messages of the tenant come first, or Redis is away; "
                 "`konstruct status` shows whether it is"
             )
 

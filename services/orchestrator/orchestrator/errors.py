@@ -5,6 +5,7 @@
     OrchestratorError
      ├── SubmitError            for senders: the message was not taken
      │    ├── MessageConflictError
+     │    ├── BacklogFullError
      │    └── StoreUnavailableError
      └── DeliveryError          for the task: what becomes of this delivery
           ├── PutBackError      deliver it again after a delay
@@ -25,6 +26,10 @@ class SubmitError(OrchestratorError):
 
 class MessageConflictError(SubmitError):
     """Another message was recorded under this id. Not worth a retry: choose a new id."""
+
+
+class BacklogFullError(SubmitError):
+    """Too many messages of the tenant wait their turn: nothing was recorded. Submit again later."""
 
 
 class StoreUnavailableError(SubmitError):

@@ -31,7 +31,7 @@ class Times(_Part):
     """When it was recorded."""
 
     queued_at: AwareDatetime | None
-    """When it was last queued; null while the queue cannot be reached."""
+    """When it was last queued; null while it waits its turn to be."""
 
     started_at: AwareDatetime | None
     """When the newest claim on it was made; null if it never was claimed."""
@@ -62,7 +62,7 @@ class WaitsFor(StrEnum):
     """It is queued, for a worker to take."""
 
     QUEUE = "queue"
-    """The queue could not be reached; a worker queues it when it can."""
+    """Its turn to be queued: others of its tenant come first, or Redis is away."""
 
 
 class Waiting(_Part):

@@ -22,7 +22,8 @@ _DECIDED: Mapping[Decision, Mapping[str, object]] = {
         "reply": None,
         "deaths": 0,
         "errors": 0,
-        "queued_at": None,  # a worker's sweeper queues it
+        "queued_at": None,  # it waits its turn, as if it came now
+        "due_at": func.now(),
     },
     Decision.DROP: {"reason": Reason.DROPPED.value, "reply": FAILURES[Reason.DROPPED]},
 }

@@ -17,23 +17,33 @@ class Periodic:
 
     def __init__(self, name: str, interval_s: float, act: Callable[[], None]) -> None:
         """`name` is the thread's."""
-        self._interval_s = interval_s
+        self.interval_s = interval_s
         self._act = act
-        self._stop = threading.Event()
+        self._stopping = False
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
 
+    def wake(self) -> None:
+        """Call at once, or once more after the call under way. Returns at once."""
+        self._wake.set()
+
     def stop(self) -> None:
         """End; a call under way may still end by itself."""
-        self._stop.set()
+        self._stopping = True
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout=STOP_S)
 
     def _run(self) -> None:
-        while not self._stop.wait(self._interval_s):
+        while True:
+            self._wake.wait(self.interval_s)
+            self._wake.clear()
+            if self._stopping:
+                return
             try:
                 self._act()
             except Exception:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Engine, func, select, update
@@ -20,11 +22,27 @@ CONTENT = ("thread_id", "agent", "sender", "channel", "text")
 """What makes two submissions of one id the same message."""
 
 
-def record_message(session: Session, message: KonstructMessage) -> MessageStatus:
-    """Record `message` unless its id is recorded already, and return where it stands.
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A message that is recorded."""
+
+    status: MessageStatus
+    """Where it stands."""
+
+    new: bool
+    """Whether it was recorded just now."""
+
+
+def record_message(session: Session, message: KonstructMessage, *, queued: bool = True) -> Recorded:
+    """Record `message` unless its id is recorded already.
 
     Inserts of one thread are done one at a time: a sequence number is then never seen before a lower one
     of its thread, which is what lets a claim trust that nothing earlier is to come.
+
+    Args:
+        session: Of the message's tenant.
+        message: The message.
+        queued: Whether the caller has a delivery of it, or makes one; otherwise it waits in line for one.
 
     Raises:
         MessageConflictError: another message was recorded under this id.
@@ -33,12 +51,30 @@ def record_message(session: Session, message: KonstructMessage) -> MessageStatus
     session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(thread, 0))))
     values = message.model_dump(include={"tenant_id", "message_id", "sent_at", *CONTENT})
     values["traceparent"] = trace_headers().get("traceparent")
-    session.execute(insert(messages).values(values).on_conflict_do_nothing())
+    if not queued:
+        values["queued_at"] = None
+    inserting = insert(messages).values(values).on_conflict_do_nothing().returning(messages.c.seq)
+    if session.execute(inserting).one_or_none() is not None:
+        return Recorded(MessageStatus.RECEIVED, new=True)
+    status = find_recorded(session, message)
+    if status is None:
+        raise RuntimeError("a message whose id is taken cannot be read")
+    return Recorded(status, new=False)
+
+
+def find_recorded(session: Session, message: KonstructMessage) -> MessageStatus | None:
+    """Return where `message` stands; None if it was never recorded.
+
+    Raises:
+        MessageConflictError: another message was recorded under this id.
+    """
     row = session.execute(
         select(messages.c.status, *(messages.c[name] for name in CONTENT)).where(
             messages.c.tenant_id == message.tenant_id, messages.c.message_id == message.message_id
         )
-    ).one()
+    ).one_or_none()
+    if row is None:
+        return None
     if any(getattr(row, name) != getattr(message, name) for name in CONTENT):
         raise MessageConflictError(
             f"message id {message.message_id} is taken by another message; send this one with a new id"
@@ -46,18 +82,27 @@ def record_message(session: Session, message: KonstructMessage) -> MessageStatus
     return MessageStatus(row.status)
 
 
-def note_queue(message: KonstructMessage, *, queued: bool, on: Engine | None = None) -> None:
-    """Note that a delivery of `message` was queued just now, or that none could be."""
+def put_in_line(message: KonstructMessage, *, after_s: float | None = None, on: Engine | None = None) -> bool:
+    """Let `message` wait for its turn to be queued: in its place, or, `after_s` seconds from now, anew.
+
+    Returns False when there is no such message that nobody works on.
+    """
+    due: dict[str, Any] = {}
+    if after_s is not None:
+        due["due_at"] = func.now() + timedelta(seconds=after_s)
     with get_session(on) as session:
-        session.execute(
+        waiting = session.execute(
             update(messages)
             .where(
                 messages.c.tenant_id == message.tenant_id,
                 messages.c.message_id == message.message_id,
                 messages.c.status == MessageStatus.RECEIVED,
+                messages.c.owner.is_(None),
             )
-            .values(queued_at=func.now() if queued else None)
+            .values(queued_at=None, **due)
+            .returning(messages.c.seq)
         )
+        return waiting.one_or_none() is not None
 
 
 def load(

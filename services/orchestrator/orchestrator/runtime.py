@@ -22,6 +22,7 @@ from orchestrator.agents.catalog import (
 )
 from orchestrator.agents.directory import DirectorySource
 from orchestrator.agents.runner import Runner
+from orchestrator.dispatcher import Dispatcher
 from orchestrator.hearing import Backlog, Hearing
 from orchestrator.leases import Heartbeat
 from orchestrator.metrics import WorkerMetrics
@@ -84,8 +85,11 @@ class Runtime:
     backlog: Backlog
     """Samples the queue's length."""
 
+    dispatcher: Dispatcher
+    """Queues messages whose turn it is."""
+
     sweeper: Sweeper
-    """Queues messages again whose delivery was lost."""
+    """Finds messages whose delivery was lost."""
 
     retention: Retention
     """Deletes messages that were kept for long enough."""
@@ -155,7 +159,8 @@ class Runtime:
             metrics=metrics,
             hearing=hearing,
             backlog=Backlog(hearing, idle, metrics.backlog.set),
-            sweeper=Sweeper(engine, system_engine, suspect_from, metrics.requeued.inc),
+            dispatcher=Dispatcher(engine, system_engine, suspect_from, settings.tenant_queued),
+            sweeper=Sweeper(system_engine, suspect_from, metrics.requeued.inc),
             retention=Retention(
                 system_engine,
                 timedelta(days=settings.keep_days) or None,
@@ -179,6 +184,7 @@ class Runtime:
         )
         self.metrics.in_flight_limit.set(self.settings.worker_concurrency)
         self.backlog.start()
+        self.dispatcher.start()
         self.sweeper.start()
         self.retention.start()
 
@@ -197,6 +203,7 @@ class Runtime:
         self.source.stop()
         self.retention.stop()
         self.sweeper.stop()
+        self.dispatcher.stop()
         self.backlog.stop()
         self.heartbeat.stop()
         self.runner.close()

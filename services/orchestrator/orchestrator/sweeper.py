@@ -1,24 +1,21 @@
-"""Queueing again what was recorded and is neither finished nor on its way.
+"""Finding what was queued and is neither finished nor on its way any more, so that it is queued again.
 
 PostgreSQL knows every message that was accepted; Redis may lose its copy (a worker that died with it, a
 Redis that was emptied, a sender that died between the two). Every worker looks each second; a lock in
-PostgreSQL lets one of them at a time find anything. A delivery too many does no harm: claims are exclusive.
+PostgreSQL lets one of them at a time find anything. What is found waits its turn again, and the dispatcher
+queues it (:mod:`orchestrator.dispatcher`). A delivery too many does no harm: claims are exclusive.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Callable
 
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from orchestrator.broker import AWAY, QueueView
+from orchestrator.broker import QueueView
 from orchestrator.periodic import Periodic
-from orchestrator.recording import load
-from orchestrator.sending import queue
-from shared.rls import tenant_scope
 
 log = logging.getLogger(__name__)
 
@@ -30,26 +27,22 @@ LOST_AFTER_S = 5.0
 unfinished messages, or has none that waits for a worker."""
 
 MOST = 500
-"""Most messages that one look queues again."""
+"""Most messages that one look finds."""
 
-_SWEEP = text("select tenant_id, message_id from konstruct_sweep(:held, :lost_after, :suspect_from, :most)")
+_RECLAIM = text("select konstruct_reclaim(:held, :lost_after, :suspect_from, :most)")
 
 
 class Sweeper:
-    """Queues unfinished messages again, in a thread of its own."""
+    """Finds unfinished messages without a delivery, in a thread of its own."""
 
-    def __init__(
-        self, engine: Engine, system_engine: Engine, suspect_from: int, report: Callable[[int], None]
-    ) -> None:
+    def __init__(self, system_engine: Engine, suspect_from: int, report: Callable[[int], None]) -> None:
         """Keep what it needs.
 
         Args:
-            engine: As the service role, to read messages.
             system_engine: As the system role, to find them.
             suspect_from: Deaths from which a message is left to the quarantine.
-            report: Told how many messages were queued again, each time some were.
+            report: Told how many messages were found, each time some were.
         """
-        self._engine = engine
         self._system_engine = system_engine
         self._suspect_from = suspect_from
         self._report = report
@@ -72,27 +65,20 @@ class Sweeper:
             return  # nothing can be queued
         try:
             # While nothing waits, what was queued some seconds ago is held by nobody who lives: it would have
-            # been claimed, or put back and noted. Otherwise what the dead hold counts too.
-            lost = self._take_lost(found.waiting + found.held if found.waiting else 0)
-            for tenant_id, message_ids in lost.items():
-                with tenant_scope(tenant_id):
-                    for message, headers in load(tenant_id, message_ids, on=self._engine):
-                        queue(message, headers)
-        except (SQLAlchemyError, *AWAY) as error:
-            # What was taken and not queued is lost again, and found again.
+            # been claimed, or put back in line. Otherwise what the dead hold counts too.
+            lost = self._reclaim(found.waiting + found.held if found.waiting else 0)
+        except SQLAlchemyError as error:
             if not self._failing:
-                log.warning("unfinished messages cannot be queued again: %s", type(error).__name__)
+                log.warning("unfinished messages cannot be looked for: %s", type(error).__name__)
             self._failing = True
             return
         self._failing = False
         if lost:
-            count = sum(map(len, lost.values()))
-            self._report(count)
-            log.info("queued %d unfinished messages again", count)
+            self._report(lost)
+            log.info("queueing %d unfinished messages again", lost)
 
-    def _take_lost(self, held: int) -> dict[str, list[str]]:
-        """Take the messages that have no delivery any more, by tenant."""
-        lost: dict[str, list[str]] = defaultdict(list)
+    def _reclaim(self, held: int) -> int:
+        """Put the messages that have no delivery any more back in line; return how many."""
         parameters = {
             "held": held,
             "lost_after": LOST_AFTER_S,
@@ -100,6 +86,4 @@ class Sweeper:
             "most": MOST,
         }
         with self._system_engine.begin() as connection:
-            for tenant_id, message_id in connection.execute(_SWEEP, parameters):
-                lost[tenant_id].append(message_id)
-        return lost
+            return int(connection.execute(_RECLAIM, parameters).scalar_one())

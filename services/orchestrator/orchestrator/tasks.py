@@ -29,7 +29,7 @@ from orchestrator.invalid import record_invalid
 from orchestrator.main import TASK_NAME, app, hidden
 from orchestrator.messages import Busy, Claim, Suspect
 from orchestrator.metrics import NOT_SIGNED
-from orchestrator.recording import note_queue
+from orchestrator.recording import put_in_line
 from orchestrator.replies import apologise, failed, reply_from
 from orchestrator.runtime import Runtime
 from orchestrator.telling import tell
@@ -52,8 +52,8 @@ FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 2.0
 """Longest delay of a put-back."""
 
-TELLING_PUT_BACKS = 3
-"""Put-backs, within a second or two, from which the sweeper is told each time that the delivery lives."""
+MOST_PUT_BACKS = 3
+"""Put-backs, within a second, after which a message waits its turn again: others need its place in Redis."""
 
 
 @app.task(name=TASK_NAME, bind=True)
@@ -115,6 +115,7 @@ async def _process_message(payload: Any, worker: Runtime) -> Reply:
             held = _claim(message, worker)
         if isinstance(held, Reply):
             return held
+        worker.dispatcher.claimed()
         with worker.running.holding(held.seq):
             try:
                 agent = _agent(message, worker)
@@ -251,7 +252,7 @@ def _count(reply: Reply, held: Claim, seconds: float, worker: Runtime) -> None:
 
 
 def _put_back(task: Task[..., dict[str, Any]], payload: Any, delay_s: float | None, worker: Runtime) -> None:
-    """Publish the delivery again with a delay; the caller then lets go of this one.
+    """Publish the delivery again with a delay, or have its message wait its turn; this one is then let go.
 
     Raises:
         Reject: Redis took no copy. This delivery is returned instead.
@@ -259,8 +260,8 @@ def _put_back(task: Task[..., dict[str, Any]], payload: Any, delay_s: float | No
     worker.metrics.put_back.inc()
     headers = task.request.headers or {}
     before = int(headers.get(PUT_BACK_HEADER, 0))
-    if before >= TELLING_PUT_BACKS:
-        _tell_sweeper(payload, worker)
+    if before >= MOST_PUT_BACKS and _waits_in_line(payload, worker):
+        return
     delay = delay_s or min(FIRST_DELAY_S * 2.0**before, LONGEST_DELAY_S)
     try:
         app.send_task(
@@ -281,11 +282,12 @@ def _put_back(task: Task[..., dict[str, Any]], payload: Any, delay_s: float | No
         raise Reject("put back", requeue=True) from None
 
 
-def _tell_sweeper(payload: Any, worker: Runtime) -> None:
-    """Keep the sweeper from taking a delivery that is put back again and again for lost."""
+def _waits_in_line(payload: Any, worker: Runtime) -> bool:
+    """Let the message wait in PostgreSQL rather than in Redis; return whether it does."""
     try:
         message = KonstructMessage.model_validate(payload)
         with tenant_scope(message.tenant_id):
-            note_queue(message, queued=True, on=worker.engine)
+            return put_in_line(message, after_s=LONGEST_DELAY_S, on=worker.engine)
     except (ValidationError, SQLAlchemyError) as error:
-        log.debug("the sweeper is not told of a put-back: %s", type(error).__name__)
+        log.debug("a delivery stays in Redis: %s", type(error).__name__)
+        return False

@@ -135,6 +135,13 @@ class Settings(BaseModel):
     ollama_model: str = "qwen3:8b"
     """Ollama model in the group ``fast``."""
 
+    # --- senders and workers ---
+    tenant_queued: Annotated[int, Field(ge=1, le=10_000)] = 8
+    """Messages of a tenant that wait in Redis for a worker; its others wait their turn in PostgreSQL."""
+
+    tenant_backlog: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    """Messages of a tenant that may wait their turn; one more is refused when it is submitted."""
+
     # --- worker ---
     database_url: SecretStr | None = None
     """PostgreSQL, as the service role: ``postgresql://user:password@host:5432/konstruct``."""

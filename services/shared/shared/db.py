@@ -62,7 +62,7 @@ def make_system_engine(settings: Settings) -> Engine:
     Raises:
         ConfigurationError: ``KONSTRUCT_SYSTEM_DATABASE_URL`` is missing or no URL.
     """
-    return _create(settings.system_database_url, "system_database_url", pool_size=3)
+    return _create(settings.system_database_url, "system_database_url", pool_size=5)
 
 
 @contextmanager

@@ -57,8 +57,10 @@ messages = Table(
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("deaths", Integer, nullable=False, server_default=text("0")),
     Column("errors", Integer, nullable=False, server_default=text("0")),
-    # When it was last queued; null: it could not be.
+    # When it was last queued; null: it waits its turn (see orchestrator.dispatcher).
     Column("queued_at", DateTime(timezone=True), server_default=func.now()),
+    # From when on it may be queued, and its place in line; put off for what could not be worked on.
+    Column("due_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("started_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
     # The envelope.
@@ -95,7 +97,18 @@ messages = Table(
     ),
     Index("messages_seq", "seq", unique=True),
     Index("messages_finished", "finished_at", postgresql_where=text("finished_at is not null")),
-    Index("messages_waiting", "received_at", postgresql_where=text("status = 'received'")),
+    Index(
+        "messages_in_line",
+        "tenant_id",
+        "due_at",
+        "seq",
+        postgresql_where=text("status = 'received' and queued_at is null"),
+    ),
+    Index(
+        "messages_queued",
+        "tenant_id",
+        postgresql_where=text("status = 'received' and queued_at is not null"),
+    ),
 )
 """Every message and its reply."""
 
