@@ -18,7 +18,7 @@ endif
 export UV_NO_CONFIG := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz lint bench images e2e
+.PHONY: help setup demo test fuzz lint bench images e2e chaos
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,3 +60,7 @@ images: ## Build the container images, with Docker, podman or buildah
 
 e2e: setup ## Test on a real kind cluster; needs a container engine, or root on Debian, where it makes the rest
 	@$(BIN)/pytest tests/e2e $(PYTEST_ARGS)
+
+chaos: setup ## Break every part and link under load, COUNT times each; writes the table of docs/guarantees.md
+	@CHAOS_COUNT=$(or $(COUNT),3) CHAOS_SEED=$(SEED) $(BIN)/pytest -v tests/chaos $(PYTEST_ARGS)
+	@$(BIN)/python -m tests.chaos.table

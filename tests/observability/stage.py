@@ -22,16 +22,15 @@ from konstruct_cli.stack.postgres import Postgres
 from konstruct_cli.stack.redis import Redis
 from konstruct_cli.stack.services import LlmPool, Worker
 from shared.db import make_engine
-from shared.models import TENANT_LABEL
 from tests.chart.rendering import ENVIRONMENTS, Manifest, render_chart
 from tests.observability.load import AGENTS, Load
 from tests.observability.scraping import Target, configuration
 from tests.observability.stubs import ATTEMPT_TIMEOUT_S, Providers
-from tests.operator.operator_stage import AdminApi, OperatorProcess, OperatorStage, install_crd
+from tests.operator.operator_stage import AdminApi, OperatorProcess, OperatorStage
+from tests.operator.release import released
 from tests.support.control_plane import ControlPlane
 from tests.support.database import Database, fresh_database, make_template
 from tests.support.prometheus import Api, Prometheus
-from tests.support.toolchain import tool
 from tests.support.waiting import eventually
 from tests.support.worker import sending_to
 
@@ -108,7 +107,7 @@ def running_stage(folder: Path) -> Iterator[Stage]:
         plane = end.enter_context(ControlPlane(folder / "plane", audit=True))
         api = AdminApi(plane)
         end.callback(api.close)
-        cluster = _cluster(plane, api, folder)
+        cluster = released(plane, api, folder, HOME, tuple(dict.fromkeys(tenant for tenant, _ in AGENTS)))
         end.enter_context(cluster.end)
         pool = LlmPool(_pool_environment(providers), log=folder / "llm-pool.log")
         end.callback(pool.stop)
@@ -176,24 +175,6 @@ def _quiet_since(moment: float, api: Api) -> bool:
     """Say whether every rule was evaluated after a moment, and no alert has even begun."""
     times = [datetime.fromisoformat(rule["lastEvaluation"]).timestamp() for rule in api.rules()]
     return min(times) > moment and not api.call("alerts")["alerts"]
-
-
-def _cluster(plane: ControlPlane, api: AdminApi, folder: Path) -> OperatorStage:
-    """Make the release's namespace and the tenants', and grant the operator and the workers their rights."""
-    install_crd(plane)
-    tenants = tuple(dict.fromkeys(tenant for tenant, _ in AGENTS))
-    for name in (HOME, *tenants):
-        labels = {TENANT_LABEL: name} if name in tenants else {}
-        plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    rights = render_chart(
-        ENVIRONMENTS["dev"],
-        release=HOME,
-        namespace=HOME,
-        options=("--show-only", "templates/worker/rbac.yaml"),
-    )
-    plane.apply(*rights)
-    made = OperatorStage(plane, api, tool("helm"), folder, HOME, tenants, clusterwide=True, release=HOME)
-    return made.prepare()
 
 
 def _pool_environment(providers: Providers) -> dict[str, str]:

@@ -29,13 +29,15 @@ _BY_STATUS = {429: "rate_limited", 401: "auth"}
 class Providers:
     """Real servers that speak the three protocols, while it is a context."""
 
-    def __init__(self) -> None:
+    def __init__(self, healthy: Mapping[str, Act] = HEALTHY) -> None:
         self._end = ExitStack()
-        self._stubs: dict[str, StubProvider] = {}
+        self._healthy = healthy
+        self.stubs: dict[str, StubProvider] = {}
+        """The servers, by protocol."""
 
     def __enter__(self) -> Self:
         for protocol, model in _MODELS.items():
-            self._stubs[protocol] = self._end.enter_context(provider_in_thread(protocol, model))
+            self.stubs[protocol] = self._end.enter_context(provider_in_thread(protocol, model))
         self.behave({})
         return self
 
@@ -44,20 +46,25 @@ class Providers:
     ) -> None:
         self._end.close()
 
-    def environment(self) -> dict[str, str]:
-        """Return what tells an llm-pool where they are."""
+    def roots(self) -> dict[str, str]:
+        """Return their addresses, by protocol."""
+        return {protocol: stub.root for protocol, stub in self.stubs.items()}
+
+    def environment(self, roots: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return what tells an llm-pool where they are; with `roots`, at these addresses."""
+        roots = roots or self.roots()
         return {
             "ANTHROPIC_API_KEY": ANTHROPIC_KEY,
             "OPENAI_API_KEY": OPENAI_KEY,
-            "OLLAMA_BASE_URL": self._stubs["ollama"].root,
-            "KONSTRUCT_ANTHROPIC_BASE_URL": self._stubs["anthropic"].root,
-            "KONSTRUCT_OPENAI_BASE_URL": f"{self._stubs['openai'].root}/v1",
+            "OLLAMA_BASE_URL": roots["ollama"],
+            "KONSTRUCT_ANTHROPIC_BASE_URL": roots["anthropic"],
+            "KONSTRUCT_OPENAI_BASE_URL": f"{roots['openai']}/v1",
         }
 
     def behave(self, acts: Mapping[str, Act]) -> None:
         """Have each do the act of its protocol from now on; what is not named is healthy."""
-        for protocol, stub in self._stubs.items():
-            stub.default = acts.get(protocol, HEALTHY[protocol])
+        for protocol, stub in self.stubs.items():
+            stub.default = acts.get(protocol, self._healthy[protocol])
 
     def attempts(self) -> dict[tuple[str, ...], float]:
         """Count what was asked of them, by deployment and by what the pool must have made of it."""
@@ -65,7 +72,7 @@ class Providers:
             key: float(count)
             for key, count in Counter(
                 (_DEPLOYMENTS[protocol], _outcome(act))
-                for protocol, stub in self._stubs.items()
+                for protocol, stub in self.stubs.items()
                 for act in stub.acts
             ).items()
         }

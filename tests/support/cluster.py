@@ -37,7 +37,7 @@ class Cluster:
         }
         return {**inherited, "HOME": str(self.folder), "KUBECONFIG": str(kubeconfig or self.kubeconfig)}
 
-    def kubeconfig_for(self, namespace: str, name: str, *, lifetime_s: int = 3600) -> Path:
+    def kubeconfig_for(self, namespace: str, name: str, *, lifetime_s: int = 12 * 3600) -> Path:
         """Return a new kubeconfig of the ServiceAccount `name`, which must exist, with a token of its own."""
         token = self.kubectl(
             "create", "token", name, f"--namespace={namespace}", f"--duration={lifetime_s}s"

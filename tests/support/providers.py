@@ -33,7 +33,7 @@ class Act:
     """What a stub does with one request."""
 
     kind: str
-    """``answer``, ``status``, ``hang``, ``cut``, ``half``, ``garbage``."""
+    """``answer``, ``status``, ``hang``, ``drip``, ``cut``, ``half``, ``garbage``."""
 
     status: int = 200
     """Status of the answer."""
@@ -47,8 +47,8 @@ class Act:
     text: str = ANSWER
     """What a healthy answer says."""
 
-    echo: bool = False
-    """Say the marks of the request's prompt instead of ``text``."""
+    say: Callable[[str], str] | None = None
+    """Makes what a healthy answer says of the request's body, instead of ``text``."""
 
     delay_s: float = 0.0
     """Time that the answer takes."""
@@ -61,7 +61,12 @@ def answer(text: str = ANSWER, *, delay_s: float = 0.0) -> Act:
 
 def echo(*, delay_s: float = 0.0) -> Act:
     """Answer healthily with the marks (``[[like-this]]``) that the prompt holds, in their order."""
-    return Act("answer", echo=True, delay_s=delay_s)
+    return Act("answer", say=lambda body: " ".join(_MARK.findall(body)) or "no mark", delay_s=delay_s)
+
+
+def say(what: Callable[[str], str], *, delay_s: float = 0.0) -> Act:
+    """Answer healthily with what is made of the request's body."""
+    return Act("answer", say=what, delay_s=delay_s)
 
 
 def status(code: int, body: str | None = None, **headers: str) -> Act:
@@ -73,6 +78,11 @@ def status(code: int, body: str | None = None, **headers: str) -> Act:
 def hang() -> Act:
     """Take the request and never answer."""
     return Act("hang")
+
+
+def drip(delay_s: float = 0.5) -> Act:
+    """Send a healthy answer, one byte at a time."""
+    return Act("drip", delay_s=delay_s)
 
 
 def cut() -> Act:
@@ -191,9 +201,9 @@ class StubProvider:
         self.requests.append(json.loads(body))
         act = self.script.popleft() if self.script else self.default
         self.acts.append(act)
-        if act.echo:
-            act = replace(act, text=" ".join(_MARK.findall(body.decode())) or "no mark")
-        if act.delay_s:
+        if act.say is not None:
+            act = replace(act, text=act.say(body.decode()))
+        if act.delay_s and act.kind != "drip":
             await asyncio.sleep(act.delay_s)
         return await self._perform(act, reader, writer)
 
@@ -217,6 +227,12 @@ class StubProvider:
         ]
         head += [f"{name}: {value}" for name, value in act.headers.items()]
         writer.write("\r\n".join([*head, "", ""]).encode())
+        if act.kind == "drip":
+            for byte in body:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(act.delay_s)
+            return True
         writer.write(body[: len(body) // 2] if act.kind == "half" else body)
         await writer.drain()
         return act.kind != "half"

@@ -97,6 +97,24 @@ class TcpProxy:
         for pair in pairs:
             pair.end(reset=True)
 
+    def client_of(self, port: int) -> int | None:
+        """Return the client's port of the connection that goes on from `port`."""
+        with self._lock:
+            pairs = list(self._pairs)
+        for pair in pairs:
+            with contextlib.suppress(OSError):  # ended
+                if pair.server is not None and pair.server.getsockname()[1] == port:
+                    return int(pair.client.getpeername()[1])
+        return None
+
+    def reset_frozen(self) -> None:
+        """Reset what is half open."""
+        with self._lock:
+            frozen = [pair for pair in self._pairs if pair.frozen]
+            self._pairs = [pair for pair in self._pairs if not pair.frozen]
+        for pair in frozen:
+            pair.end(reset=True)
+
     def _accept(self) -> None:
         while True:
             try:

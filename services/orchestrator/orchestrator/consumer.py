@@ -19,9 +19,10 @@ class SurvivingConsumer(Consumer):
     again.
     """
 
-    def on_connection_error_after_connected(self, exc: BaseException) -> Any:
+    def on_connection_error_after_connected(self, exc: Exception) -> Any:
         """Clean up after a lost connection."""
-        for channel in getattr(self.connection.transport, "channels", None) or ():
+        transport = self.connection.transport if self.connection else None
+        for channel in getattr(transport, "channels", None) or ():
             channel.do_restore = False
             channel.basic_ack = channel.basic_reject = _let_go
         return super().on_connection_error_after_connected(exc)
