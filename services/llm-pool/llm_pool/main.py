@@ -25,6 +25,7 @@ from llm_pool.problems import problem
 from llm_pool.routes import internal_error, router
 from llm_pool.shared_values import shared_folder
 from llm_pool.state import open_pool
+from llm_pool.wire import PoolProtocol
 from shared.config import ConfigurationError, Settings, load_settings
 from shared.contract import CompletionRequest, Problem, ProblemCode
 from shared.logs import setup_logs
@@ -64,6 +65,7 @@ class PoolApp(FastAPI):
                 schema = model.model_json_schema(ref_template=_SCHEMA_REF)
                 schemas.update(schema.pop("$defs", {}))
                 schemas[model.__name__] = schema
+            document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         return self.openapi_schema or {}
 
 
@@ -141,6 +143,7 @@ def serve(settings: Settings, kind: type[PoolServer], sockets: list[socket.socke
         port=port,
         access_log=False,  # metrics count requests; a line for each costs more than it tells
         server_header=False,
+        http=PoolProtocol,
         timeout_keep_alive=IDLE_CLIENT_S,
         timeout_graceful_shutdown=int(settings.llm_pool_timeout_s) + DRAIN_MARGIN_S,
         log_config=None,

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
 from starlette.types import Receive
@@ -39,10 +39,28 @@ router = APIRouter()
 """All endpoints."""
 
 
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds after which to try again",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+_HEADERS: dict[int, dict[str, Any]] = {
+    401: {"WWW-Authenticate": {"description": "`Bearer`", "schema": {"type": "string"}}},
+    429: _RETRY_AFTER,
+    503: _RETRY_AFTER,
+}
+"""Headers that answers of a status may have."""
+
+
 def _problem_docs(*statuses: tuple[int, str]) -> dict[int | str, dict[str, Any]]:
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
-        status: {"description": text, "content": {PROBLEM_MEDIA_TYPE: {"schema": schema}}}
+        status: {
+            "description": text,
+            "headers": _HEADERS.get(status, {}),
+            "content": {PROBLEM_MEDIA_TYPE: {"schema": schema}},
+        }
         for status, text in statuses
     }
 
@@ -52,10 +70,11 @@ def _problem_docs(*statuses: tuple[int, str]) -> dict[int | str, dict[str, Any]]
     summary="Ask a model group for a reply",
     response_model=CompletionResponse,
     openapi_extra={
+        "security": [{"token": []}, {}],  # a pool may have no token
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/CompletionRequest"}}},
-        }
+        },
     },
     responses=_problem_docs(
         (400, "The body is no JSON"),
@@ -123,6 +142,7 @@ async def health(request: Request) -> Response:
 @router.get(
     "/readyz",
     summary="Whether traffic should come here",
+    response_class=PlainTextResponse,
     responses={
         503: {
             "description": "Shutting down, or no group has a usable deployment",
@@ -145,7 +165,7 @@ async def readyz(request: Request) -> Response:
     return Response("ready\n", media_type="text/plain")
 
 
-@router.get("/metrics", summary="Prometheus metrics")
+@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Answer in the text format."""
     state: PoolState = request.app.state.pool
