@@ -28,7 +28,8 @@ from shared.models import KonstructMessage
 from shared.reply import MessageStatus
 from tests.fuzz.delivery_model import LEASE, MAX_ERRORS, Delivery, Held, Worker, other_content
 from tests.fuzz.delivery_races import claim_at_once, record_and_claim_at_once
-from tests.fuzz.delivery_world import TENANTS, World
+from tests.fuzz.delivery_words import TENANTS
+from tests.fuzz.delivery_world import World
 from tests.support.database import Database
 from tests.support.fuzzing import tries
 from tests.support.strategies import finals, messages
