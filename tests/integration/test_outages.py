@@ -6,21 +6,29 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
 
 from konstruct_cli.stack.postgres import Postgres
 from konstruct_cli.stack.process import claim_port
 from konstruct_cli.stack.redis import Redis
 from orchestrator.errors import StoreUnavailableError
+from orchestrator.recording import record_message
 from orchestrator.sending import submit
+from shared.db import make_engine
 from shared.migrate import ensure_logins, migrate
+from shared.models import KonstructMessage
 from shared.reply import MessageStatus
+from shared.rls import tenant_scope
 from tests.support.database import SERVICE, SYSTEM, Database
 from tests.support.metrics import scrape
 from tests.support.pool import StubPool
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
 from tests.support.worker import Cell, use_broker, write_agent
 
@@ -98,6 +106,25 @@ def test_postgresql_gone_while_a_model_answers(own_cell: Cell, postgres: Postgre
         assert cell.reply(message).status is MessageStatus.ANSWERED
         with psycopg.connect(cell.database.superuser_url) as connection:
             assert connection.execute("select count(*) from messages").fetchone() == (1,)
+
+
+def test_what_a_client_that_is_cut_off_had_locked_is_free_within_seconds(database: Database) -> None:
+    """PostgreSQL's own kernel would give the half open connection up after two hours."""
+    port = make_url(database.service_url).port
+    assert port is not None
+    with TcpProxy(port) as proxy, ExitStack() as end:
+        url = database.service_url.replace(f":{port}/", f":{proxy.port}/")
+        cut_off = make_engine(database.settings(database_url=url))
+        end.enter_context(tenant_scope("acme"))
+        session = Session(cut_off)
+        message = KonstructMessage(tenant_id="acme", thread_id="t", agent="ada", sender="sam", text="hello")
+        record_message(session, message)  # holds the thread's lock until the transaction ends
+        proxy.freeze()
+        locks = "select 1 from pg_locks where locktype = 'advisory'"
+        assert database.rows(locks)
+        eventually(lambda: not database.rows(locks), within_s=20, what="PostgreSQL letting go")
+        session.invalidate()  # closes the connection, and says nothing over it
+        cut_off.dispose()
 
 
 def test_redis_away(own_cell: Cell, redis: Redis) -> None:

@@ -38,6 +38,24 @@ STATEMENT_TIMEOUT_MS = 10_000
 LOCK_TIMEOUT_MS = 5_000
 """Milliseconds that a statement waits for a lock."""
 
+IDLE_IN_TRANSACTION_MS = 10_000
+"""Milliseconds after which PostgreSQL ends a transaction whose client says nothing more."""
+
+_SESSION = " ".join(
+    f"-c {name}={value}"
+    for name, value in {
+        "statement_timeout": STATEMENT_TIMEOUT_MS,
+        "lock_timeout": LOCK_TIMEOUT_MS,
+        # What a client that is cut off had locked would stay locked until the server's kernel gave it up,
+        # which takes hours.
+        "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_MS,
+        "tcp_keepalives_idle": 5,
+        "tcp_keepalives_interval": 2,
+        "tcp_keepalives_count": 3,
+    }.items()
+)
+"""Settings of every session, for the server's side."""
+
 
 @lru_cache(maxsize=1)
 def engine() -> Engine:
@@ -143,7 +161,7 @@ def _create(url: SecretStr | None, field: str, *, pool_size: int) -> Engine:
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_S,
             "application_name": "konstruct",
-            "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS}",
+            "options": _SESSION,
             # A dead peer is noticed in seconds, not in the kernel's two hours.
             "keepalives_idle": 5,
             "keepalives_interval": 2,
