@@ -8,6 +8,7 @@ import sys
 BENCHMARKS = (
     "llm_pool",
     "handle_message",
+    "fairness",
     "instrumentation",
     "scrape",
     "processes",

@@ -73,7 +73,8 @@ def measure(tasks: int = TASKS, rounds: int = ROUNDS) -> dict[str, list[Sample]]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="konstruct-bench-")))
         folder.chmod(0o711)
-        environment = start_parts(stack, folder)
+        # All of them wait in Redis, as the no-op's do.
+        environment = start_parts(stack, folder) | {"KONSTRUCT_TENANT_QUEUED": str(tasks)}
         os.environ.update({k: v for k, v in environment.items() if k.startswith("KONSTRUCT_")})
         worker = ManagedProcess(
             "worker", [sys.executable, "-m", "bench.worker"], log=folder / "worker.log", env=environment
@@ -116,8 +117,8 @@ def main() -> None:
     write("handle_message", title, rows, notes, samples={k: list(map(asdict, v)) for k, v in samples.items()})
 
 
-def start_parts(stack: ExitStack, folder: Path) -> dict[str, str]:
-    """Start PostgreSQL, Redis and the stub; return the worker's environment."""
+def start_parts(stack: ExitStack, folder: Path, answer_s: float = 0.0) -> dict[str, str]:
+    """Start PostgreSQL, Redis and a stub that takes about `answer_s`; return the worker's environment."""
     postgres = stack.enter_context(Postgres(folder / "postgres", durable=True))
     redis = stack.enter_context(Redis(folder / "redis"))
     owner = postgres.create_database("konstruct")
@@ -128,7 +129,9 @@ def start_parts(stack: ExitStack, folder: Path) -> dict[str, str]:
     (folder / "agents" / "ada.yaml").write_text(_AGENT)
     port = claim_port("the upstream", None)
     upstream = ManagedProcess(
-        "upstream", [sys.executable, "-m", "bench.upstream", str(port)], log=folder / "upstream.log"
+        "upstream",
+        [sys.executable, "-m", "bench.upstream", str(port), str(answer_s)],
+        log=folder / "upstream.log",
     )
     stack.enter_context(upstream)
     wait(lambda: _listens(port), "the upstream's start")

@@ -1,13 +1,14 @@
 """A model provider that costs almost nothing: what a benchmark puts behind the thing it measures.
 
 Speaks the Anthropic, OpenAI and Ollama protocols, and the llm-pool's own, with one fixed answer each. Run
-as a process of its own: ``python -m bench.upstream PORT``.
+as a process of its own: ``python -m bench.upstream PORT [SECONDS]``; an answer then takes about so long.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sys
 from typing import cast
 
@@ -79,14 +80,18 @@ POOL = _response(
 )
 """The answer to ``/complete``."""
 
+SPREAD = 0.2
+"""How much longer or shorter an answer may take, as a share."""
+
 BY_PATH = {b"/messages": ANTHROPIC, b"/api/chat": OLLAMA, b"/complete": POOL}
 """Answers by the end of the path; any other path is OpenAI's."""
 
 
 class Upstream(asyncio.Protocol):
-    """Answers each request on a connection as soon as its body is whole."""
+    """Answers each request on a connection when its body is whole, at once or after about `answer_s`."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer_s: float) -> None:
+        self._answer_s = answer_s
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
 
@@ -106,14 +111,20 @@ class Upstream(asyncio.Protocol):
             self._buffer = self._buffer[whole:]
             assert self._transport is not None
             answers = (answer for ending, answer in BY_PATH.items() if path.endswith(ending))
-            self._transport.write(next(answers, OPENAI))
+            answer = next(answers, OPENAI)
+            if not self._answer_s:
+                self._transport.write(answer)
+                continue
+            seconds = self._answer_s * random.uniform(1 - SPREAD, 1 + SPREAD)
+            asyncio.get_running_loop().call_later(seconds, self._transport.write, answer)
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, answer_s: float) -> None:
     """Listen on localhost until the process is ended."""
-    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", port, backlog=512)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Upstream(answer_s), "127.0.0.1", port, backlog=512)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1])))
+    uvloop.run(serve(int(sys.argv[1]), float((*sys.argv, "0")[2])))

@@ -60,7 +60,7 @@ def _deaf() -> Panel:
 def _backlog_now() -> Panel:
     return number(
         "Waiting in the queue",
-        "Deliveries that no worker has taken yet.",
+        "Unfinished messages that no worker works on.",
         Query(greatest(select("konstruct_backlog_messages")), "messages"),
         limits=[(100, WARNING), (1000, BAD)],
     )
@@ -105,7 +105,7 @@ def _unanswered() -> Panel:
 def _backlog() -> Panel:
     return graph(
         "Waiting in the queue",
-        "Deliveries that no worker has taken yet, as the workers last saw the queue.",
+        "Unfinished messages that no worker works on, as PostgreSQL last counted them.",
         Query(greatest(select("konstruct_backlog_messages")), "messages"),
         unit="none",
     )

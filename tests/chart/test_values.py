@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from docs import chart_values
-from orchestrator.main import QUEUE
 from shared.config import ConfigurationError, load_settings
 from tests.chart.rendering import (
     CHART,
@@ -163,9 +162,8 @@ def test_secrets_are_nowhere_but_in_the_secret() -> None:
     (secret,) = kinds(made, "Secret")
     rest = json.dumps([one for one in made if one is not secret])
     for key, value in secret["stringData"].items():
-        if key != "redis-address":
-            assert value not in rest, key
-            assert base64.b64encode(value.encode()).decode() not in rest, key
+        assert value not in rest, key
+        assert base64.b64encode(value.encode()).decode() not in rest, key
 
 
 def test_provider_keys_reach_the_pool_alone(manifests: list[Manifest]) -> None:
@@ -211,10 +209,16 @@ def test_model_groups_become_the_configuration_of_the_pool() -> None:
     assert checksums[0] != checksums[1]
 
 
-def test_keda_looks_at_the_queue_of_the_workers() -> None:
-    (scaled,) = kinds(render_chart(ENVIRONMENTS["prod"]), "ScaledObject")
+def test_keda_counts_the_backlog_and_may_read_nothing_else() -> None:
+    made = render_chart(ENVIRONMENTS["prod"])
+    (scaled,) = kinds(made, "ScaledObject")
     (trigger,) = scaled["spec"]["triggers"]
-    assert trigger["metadata"]["listName"] == QUEUE
+    assert trigger["type"] == "postgresql"
+    assert trigger["metadata"]["query"] == "select konstruct_backlog()"
+    (authentication,) = kinds(made, "TriggerAuthentication")
+    assert authentication["spec"]["secretTargetRef"] == [
+        {"parameter": "connection", "name": "konstruct-database", "key": "system-database-url"}
+    ]
 
 
 def test_the_versions_agree() -> None:
@@ -233,6 +237,8 @@ def test_the_versions_agree() -> None:
         ("worker.drainSeconds", "KONSTRUCT_DRAIN_S"),
         ("retention.days", "KONSTRUCT_KEEP_DAYS"),
         ("worker.leaseSeconds", "KONSTRUCT_WORKER_LEASE_S"),
+        ("worker.tenantQueued", "KONSTRUCT_TENANT_QUEUED"),
+        ("worker.tenantBacklog", "KONSTRUCT_TENANT_BACKLOG"),
         ("worker.replyMaxTokens", "KONSTRUCT_REPLY_MAX_TOKENS"),
         ("llmPool.workers", "KONSTRUCT_LLM_POOL_WORKERS"),
         ("llmPool.maxInFlight", "KONSTRUCT_LLM_POOL_MAX_IN_FLIGHT"),

@@ -1,22 +1,32 @@
 """A worker is alive when it consumes: the queue's length, and noticing that nothing is heard of it.
 
+The backlog, which is in PostgreSQL, is counted beside it.
+
 Alive but deaf: messages wait, threads are free, the broker answers, and nothing comes. No dependency that
 is away counts against the worker: then there is nothing to hear.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
 from orchestrator.broker import QueueView
 from orchestrator.periodic import Periodic
+
+log = logging.getLogger(__name__)
 
 SAMPLE_S = 5.0
 """Seconds between two looks at the queue."""
 
 DEAF_S = 60.0
 """Seconds of waiting messages and idle threads after which the worker counts as deaf."""
+
+_BACKLOG = text("select konstruct_backlog()")
 
 
 class Hearing:
@@ -57,11 +67,18 @@ class Hearing:
 
 
 class Backlog:
-    """Samples the queue's length, in a thread of its own."""
+    """Samples the lengths of queue and backlog, in a thread of its own."""
 
-    def __init__(self, hearing: Hearing, idle: Callable[[], bool], report: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        hearing: Hearing,
+        idle: Callable[[], bool],
+        system_engine: Engine,
+        report: Callable[[int], None],
+    ) -> None:
         self._hearing = hearing
         self._idle = idle
+        self._system_engine = system_engine
         self._report = report
         self._queue = QueueView()
         self._periodic = Periodic("backlog", SAMPLE_S, self._sample)
@@ -78,5 +95,8 @@ class Backlog:
     def _sample(self) -> None:
         found = self._queue.count()
         self._hearing.sample(None if found is None else found.waiting, idle=self._idle())
-        if found is not None:
-            self._report(found.waiting)
+        try:
+            with self._system_engine.begin() as connection:
+                self._report(connection.execute(_BACKLOG).scalar_one())
+        except SQLAlchemyError as error:
+            log.debug("the backlog's length is not known: %s", type(error).__name__)

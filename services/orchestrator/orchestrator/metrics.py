@@ -98,7 +98,7 @@ class WorkerMetrics:
         )
         self.backlog = Gauge(
             "konstruct_backlog_messages",
-            "Deliveries that wait in the queue, the same for every worker, as last seen (each 5 s).",
+            "Unfinished messages that no worker works on, the same for every worker, as last counted.",
             registry=self.registry,
         )
         self.config_lag = Histogram(

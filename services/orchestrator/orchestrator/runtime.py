@@ -83,7 +83,7 @@ class Runtime:
     """Whether it hears its queue."""
 
     backlog: Backlog
-    """Samples the queue's length."""
+    """Samples the lengths of queue and backlog."""
 
     dispatcher: Dispatcher
     """Queues messages whose turn it is."""
@@ -158,7 +158,7 @@ class Runtime:
             heartbeat=Heartbeat(system_engine, owner, settings.lease_s, running.held),
             metrics=metrics,
             hearing=hearing,
-            backlog=Backlog(hearing, idle, metrics.backlog.set),
+            backlog=Backlog(hearing, idle, system_engine, metrics.backlog.set),
             dispatcher=Dispatcher(engine, system_engine, suspect_from, settings.tenant_queued),
             sweeper=Sweeper(system_engine, suspect_from, metrics.requeued.inc),
             retention=Retention(

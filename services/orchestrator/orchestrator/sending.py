@@ -75,7 +75,14 @@ def queue(message: KonstructMessage, headers: Mapping[str, str]) -> None:
     """
     payload = message.model_dump(mode="json")
     signed = Signing.of(load_settings()).headers(payload)
-    app.send_task(TASK_NAME, args=(payload,), argsrepr=hidden(payload), headers={**headers, **signed})
+    app.send_task(
+        TASK_NAME,
+        args=(payload,),
+        argsrepr=hidden(payload),
+        headers={**headers, **signed},
+        # The reply is read from PostgreSQL. A result would be subscribed to here, for ever.
+        ignore_result=True,
+    )
 
 
 @lru_cache(maxsize=1)
