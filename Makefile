@@ -18,7 +18,7 @@ endif
 export UV_NO_CONFIG := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz lint bench images e2e chaos
+.PHONY: help setup demo test fuzz lint bench images e2e chaos soak
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,3 +64,6 @@ e2e: setup ## Test on a real kind cluster; needs a container engine, or root on 
 chaos: setup ## Break every part and link under load, COUNT times each; writes the table of docs/guarantees.md
 	@CHAOS_COUNT=$(or $(COUNT),3) CHAOS_SEED=$(SEED) $(BIN)/pytest -v tests/chaos $(PYTEST_ARGS)
 	@$(BIN)/python -m tests.chaos.table
+
+soak: setup ## Answer COUNT messages (20,000) through the whole stack, and see whether anything grows
+	@$(BIN)/python -m bench.soak $(or $(COUNT),20000)

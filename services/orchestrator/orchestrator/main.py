@@ -18,7 +18,7 @@ TASK_NAME = "orchestrator.tasks.handle_message"
 QUEUE = "konstruct.messages"
 """Queue of messages to answer."""
 
-RESULT_EXPIRES_S = 3600
+RESULT_EXPIRES_S = 60
 """Seconds that Redis keeps a task's result; PostgreSQL keeps the reply itself."""
 
 
