@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -190,6 +191,38 @@ def test_a_made_key_is_one_that_workers_take() -> None:
     )
     off = render_chart(IN_CHART, {"signing": {"enabled": False}})
     assert "KONSTRUCT_PAYLOAD" not in str(off)
+
+
+def test_tls_reaches_whoever_connects_and_the_key_only_the_pool() -> None:
+    made = render_chart(
+        EXTERNAL,
+        {
+            "database.ca.existingSecret": "db-ca",
+            "queue.ca.existingSecret": "queue-ca",
+            "llmPool.tls.existingSecret": "pool-tls",
+        },
+    )
+    for name, pod in pod_templates(made):
+        volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+        for container in containers(pod):
+            variables = environment(container)
+            files = {value for value in variables.values() if str(value).endswith((".crt", ".key"))}
+            mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+            assert {str(Path(file).parent) for file in files} <= mounts, name
+            if "KONSTRUCT_DATABASE_URL" in variables:
+                assert variables["PGSSLMODE"] == "verify-full", name
+            if "KONSTRUCT_REDIS_URL" in variables:
+                assert variables["KONSTRUCT_REDIS_CA_FILE"], name
+                assert variables["KONSTRUCT_LLM_POOL_URL"].startswith("https://"), name
+                assert variables["KONSTRUCT_LLM_POOL_CA_FILE"], name
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                if container["name"] == "llm-pool":
+                    assert container[probe]["httpGet"]["scheme"] == "HTTPS"
+        # Of the pool's Secret, only the pool has more than the authority.
+        assert ("certificate" in volumes) is (containers(pod)[-1]["name"] == "llm-pool"), name
+        for source in volumes.get("trust", {}).get("projected", {}).get("sources", []):
+            assert [item["key"] for item in source["secret"]["items"]] == ["ca.crt"]
+    assert "PGSSL" not in str(render_chart(EXTERNAL))
 
 
 def test_model_groups_become_the_configuration_of_the_pool() -> None:

@@ -43,8 +43,14 @@ def test_an_empty_variable_is_an_unset_one() -> None:
         ({"KONSTRUCT_LLM_POOL_TOKEN": "fifteen-letters"}, "KONSTRUCT_LLM_POOL_TOKEN: must have at least 16"),
         ({"KONSTRUCT_LLM_POOL_TOKEN": f"{'a' * 32}\n"}, "KONSTRUCT_LLM_POOL_TOKEN: must have at least 16"),
         (
+            {"KONSTRUCT_REDIS_CA_FILE": "/ca"},
+            "KONSTRUCT_REDIS_URL does not ask for encryption: let it begin with rediss://",
+        ),
+        ({"KONSTRUCT_LLM_POOL_CA_FILE": "/ca"}, "let it begin with https://"),
+        ({"KONSTRUCT_LLM_POOL_KEY_FILE": "/key"}, "goes with KONSTRUCT_LLM_POOL_CERT_FILE, which is not set"),
+        (
             {"KONSTRUCT_LLM_POOL_SECOND_TOKEN": "a" * 16},
-            "KONSTRUCT_LLM_POOL_SECOND_TOKEN: is accepted beside KONSTRUCT_LLM_POOL_TOKEN, which is not set",
+            "KONSTRUCT_LLM_POOL_SECOND_TOKEN: goes with KONSTRUCT_LLM_POOL_TOKEN, which is not set",
         ),
     ],
 )
@@ -73,7 +79,7 @@ def test_variables_that_kubernetes_adds_are_no_mistakes() -> None:
 
 def test_what_may_hold_a_secret_is_a_secret() -> None:
     for name, field in Settings.model_fields.items():
-        if re.search("_token$|password|key|database_url|redis_url", name):
+        if re.search("_token$|password|key(?!_file)|database_url|redis_url", name):
             assert "SecretStr" in str(field.annotation), name
 
 

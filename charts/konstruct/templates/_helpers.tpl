@@ -226,6 +226,67 @@ automountServiceAccountToken: false
 {{ .Values.redis.enabled | ternary (include "konstruct.generatedSecret" .) .Values.queue.existingSecret }}
 {{- end -}}
 
+{{/* Authorities of the servers in use: the in-chart ones speak plain TCP. */}}
+{{- define "konstruct.databaseCa" -}}
+{{ .Values.postgresql.enabled | ternary "" .Values.database.ca.existingSecret }}
+{{- end -}}
+{{- define "konstruct.queueCa" -}}
+{{ .Values.redis.enabled | ternary "" .Values.queue.ca.existingSecret }}
+{{- end -}}
+
+{{/* How PostgreSQL is trusted, for every container that connects: libpq's own variables. */}}
+{{- define "konstruct.databaseTrustEnv" -}}
+{{- if include "konstruct.databaseCa" . -}}
+- { name: PGSSLMODE, value: verify-full }
+- { name: PGSSLROOTCERT, value: /etc/konstruct-trust/database.crt }
+{{- end }}
+{{- end -}}
+
+{{/* How Redis and the pool are trusted, for senders and workers. */}}
+{{- define "konstruct.trustEnv" -}}
+{{- with include "konstruct.databaseTrustEnv" . }}
+{{ . }}
+{{- end }}
+{{- if include "konstruct.queueCa" . }}
+- { name: KONSTRUCT_REDIS_CA_FILE, value: /etc/konstruct-trust/queue.crt }
+{{- end }}
+{{- if and .Values.llmPool.tls.existingSecret (not .Values.worker.llmPoolUrl) }}
+- { name: KONSTRUCT_LLM_POOL_CA_FILE, value: /etc/konstruct-trust/llm-pool.crt }
+{{- end }}
+{{- end -}}
+
+{{/* The authorities, all in one folder. No key is among them. Secrets of servers are projected anew when they change. */}}
+{{- define "konstruct.trustVolume" -}}
+{{- $sources := list }}
+{{- with include "konstruct.databaseCa" . }}
+{{- $sources = append $sources (list . $.Values.database.ca.key "database.crt") }}
+{{- end }}
+{{- with include "konstruct.queueCa" . }}
+{{- $sources = append $sources (list . $.Values.queue.ca.key "queue.crt") }}
+{{- end }}
+{{- with .Values.llmPool.tls.existingSecret }}
+{{- $sources = append $sources (list . "ca.crt" "llm-pool.crt") }}
+{{- end }}
+{{- if $sources -}}
+- name: trust
+  projected:
+    sources:
+      {{- range $sources }}
+      - secret: { name: {{ index . 0 }}, items: [{ key: {{ index . 1 }}, path: {{ index . 2 }} }] }
+      {{- end }}
+{{- end }}
+{{- end -}}
+{{- define "konstruct.trustVolumeMount" -}}
+{{- if include "konstruct.trustVolume" . -}}
+- { name: trust, mountPath: /etc/konstruct-trust, readOnly: true }
+{{- end }}
+{{- end -}}
+
+{{/* How the pool is spoken to. */}}
+{{- define "konstruct.poolScheme" -}}
+{{ empty .Values.llmPool.tls.existingSecret | ternary "http" "https" }}
+{{- end -}}
+
 {{/* What every sender and worker needs to reach the database, the queue and the pool. */}}
 {{- define "konstruct.connectionEnv" -}}
 {{- $database := include "konstruct.databaseSecret" . -}}
@@ -233,12 +294,13 @@ automountServiceAccountToken: false
 {{ include "konstruct.secretVariable" (list "KONSTRUCT_SYSTEM_DATABASE_URL" $database .Values.database.keys.system) }}
 {{ include "konstruct.secretVariable" (list "KONSTRUCT_REDIS_URL" (include "konstruct.queueSecret" .) .Values.queue.keys.url) }}
 - name: KONSTRUCT_LLM_POOL_URL
-  value: {{ default (printf "http://%s-llm-pool:8004" (include "konstruct.fullname" .)) .Values.worker.llmPoolUrl }}
+  value: {{ default (printf "%s://%s-llm-pool:8004" (include "konstruct.poolScheme" .) (include "konstruct.fullname" .)) .Values.worker.llmPoolUrl }}
 {{- if not .Values.worker.llmPoolUrl }}
 - name: KONSTRUCT_LLM_POOL_REPLICAS_URL
-  value: http://{{ include "konstruct.fullname" . }}-llm-pool-replicas:8004
+  value: {{ include "konstruct.poolScheme" . }}://{{ include "konstruct.fullname" . }}-llm-pool-replicas:8004
 {{- end }}
 {{ include "konstruct.tokenEnv" . }}
+{{- include "konstruct.trustEnv" . }}
 {{- with .Values.signing }}{{ if .enabled }}
 {{- $secret := default (include "konstruct.generatedSecret" $) .existingSecret }}
 {{ include "konstruct.secretVariable" (list "KONSTRUCT_PAYLOAD_KEY" $secret .key) }}

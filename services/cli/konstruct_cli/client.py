@@ -29,6 +29,7 @@ from shared.config import Settings, load_settings
 from shared.db import make_engine, make_system_engine
 from shared.models import KonstructMessage
 from shared.reply import Reply
+from shared.tls import certificate_fault
 from shared.tracing import start_tracing
 
 POLL_S = 0.05
@@ -159,7 +160,8 @@ class Connection:
             yield
         except SQLAlchemyError as error:
             raise NotRunningError(
-                f"PostgreSQL of {self.source} does not answer ({type(error).__name__}); "
+                f"PostgreSQL of {self.source} does not answer "
+                f"({certificate_fault(error) or type(error).__name__}); "
                 "`konstruct status` shows what is up"
             ) from None
 

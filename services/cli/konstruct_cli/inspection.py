@@ -11,13 +11,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from konstruct_cli.client import Connection
 from konstruct_cli.cluster.agents import AgentsStatus, look_at_agents
-from konstruct_cli.replicas import HTTP_TIMEOUT_S, Follower, Replicas
+from konstruct_cli.replicas import HTTP_TIMEOUT_S, Follower, Replicas, pool_client
 from orchestrator.control import WorkerStatus, worker_status
-from orchestrator.main import QUEUE, app
+from orchestrator.main import QUEUE, app, redis_tls
 from shared.config import ConfigurationError, Settings
 from shared.contract import GroupHealth, Health
 from shared.db import refuse_unsafe_role
 from shared.rls import tenant_scope
+from shared.tls import certificate_fault
 
 WORKER_TIMEOUT_S = 1.0
 """How long workers have to answer; all of it is waited, for their number is not known."""
@@ -129,7 +130,7 @@ def look_at_postgres(connection: Connection) -> PartStatus:
         with tenant_scope(_NO_TENANT):
             refuse_unsafe_role(connection.engine)
     except (SQLAlchemyError, psycopg.Error) as error:  # the driver's own where no connection can be made
-        return PartStatus(ok=False, problem=f"does not answer ({type(error).__name__})")
+        return PartStatus(ok=False, problem=_why(error))
     except ConfigurationError as error:
         return PartStatus(ok=False, problem=str(error))
     return PartStatus(ok=True)
@@ -137,11 +138,13 @@ def look_at_postgres(connection: Connection) -> PartStatus:
 
 def look_at_redis(settings: Settings) -> QueueStatus:
     """Count the deliveries that wait."""
-    client = redis.Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=HTTP_TIMEOUT_S)
+    client = redis.Redis.from_url(
+        settings.redis_url.get_secret_value(), socket_timeout=HTTP_TIMEOUT_S, **redis_tls(settings)
+    )
     try:
         return QueueStatus(ok=True, waiting=int(client.llen(QUEUE)))
     except (redis.RedisError, OSError) as error:
-        return QueueStatus(ok=False, problem=f"does not answer ({type(error).__name__})")
+        return QueueStatus(ok=False, problem=_why(error))
     finally:
         client.close()
 
@@ -150,11 +153,11 @@ def look_at_pool(settings: Settings, follower: Follower | None = None) -> PoolSt
     """Read /health and /readyz of the pool, and /metrics of all its replicas."""
     url = settings.llm_pool_url.rstrip("/")
     try:
-        with httpx.Client(base_url=url, timeout=HTTP_TIMEOUT_S, trust_env=False) as client:
+        with pool_client(settings, base_url=url) as client:
             health = Health.model_validate_json(client.get("/health").raise_for_status().content)
             ready = client.get("/readyz").is_success
     except (httpx.HTTPError, ValidationError) as error:
-        return PoolStatus(url=url, ok=False, problem=f"does not answer ({type(error).__name__})")
+        return PoolStatus(url=url, ok=False, problem=_why(error))
     replicas = (follower or Follower(settings)).look()
     asked = replicas.since_start
     return PoolStatus(
@@ -170,6 +173,10 @@ def look_at_pool(settings: Settings, follower: Follower | None = None) -> PoolSt
         failures=asked.failed,
         replicas=replicas,
     )
+
+
+def _why(error: Exception) -> str:
+    return f"does not answer ({certificate_fault(error) or type(error).__name__})"
 
 
 def look_at_workers(timeout_s: float = WORKER_TIMEOUT_S, *, limit: int | None = None) -> list[WorkerStatus]:

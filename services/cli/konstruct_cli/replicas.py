@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 from pydantic import BaseModel
 
 from konstruct_cli.pool_metrics import Counts, Reading, Traffic, increase, read_metrics, total, traffic
 from shared.config import Settings
+from shared.tls import trusting
 
 HTTP_TIMEOUT_S = 3.0
 """Longest that a replica may take to answer about itself."""
@@ -77,7 +80,7 @@ class Follower:
         """Read every replica once."""
         addresses = replica_urls(self._settings)
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            readings = dict(zip(addresses, threads.map(_read, addresses), strict=True))
+            readings = dict(zip(addresses, threads.map(self._read, addresses), strict=True))
         found = {address: look for address, look in readings.items() if look is not None}
         before, self._looked = self._looked, (time.monotonic(), time.time())
         added = [self._added(address, look, before) for address, look in found.items()]
@@ -94,6 +97,16 @@ class Follower:
             interval=interval,
             note=self._note(),
         )
+
+    def _read(self, url: str) -> _Look | None:
+        try:
+            # A replica is asked by its address, and has the certificate of the pool's name.
+            name = {"sni_hostname": httpx.URL(self._settings.llm_pool_url).host}
+            with pool_client(self._settings) as client:
+                answer = client.get(f"{url}/metrics", extensions=name).raise_for_status()
+            return _Look(read_metrics(answer.text), time.monotonic())
+        except (httpx.HTTPError, ValueError, KeyError):
+            return None
 
     def _added(self, address: str, look: _Look, before: tuple[float, float] | None) -> tuple[Counts, float]:
         """Say what a process counted since it was read last, and over how many seconds."""
@@ -126,15 +139,16 @@ def replica_urls(settings: Settings) -> list[str]:
         return [settings.llm_pool_url.rstrip("/")]
     url = httpx.URL(every.rstrip("/"))
     try:
-        found = socket.getaddrinfo(url.host, url.port or 80, type=socket.SOCK_STREAM)
+        port = url.port or (443 if url.scheme == "https" else 80)
+        found = socket.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
     except OSError:
         return [str(url)]
     return sorted({str(url.copy_with(host=str(address[4][0]))) for address in found})
 
 
-def _read(url: str) -> _Look | None:
-    try:
-        answer = httpx.get(f"{url}/metrics", timeout=HTTP_TIMEOUT_S, trust_env=False).raise_for_status()
-        return _Look(read_metrics(answer.text), time.monotonic())
-    except (httpx.HTTPError, ValueError, KeyError):
-        return None
+def pool_client(settings: Settings, **options: Any) -> httpx.Client:
+    """Make a client of the pool, without the system's proxies, that trusts whom the settings say."""
+    trust: ssl.SSLContext | bool = False
+    if settings.llm_pool_url.startswith("https://"):
+        trust = trusting(settings.llm_pool_ca_file, "llm_pool_ca_file")
+    return httpx.Client(timeout=HTTP_TIMEOUT_S, trust_env=False, verify=trust, **options)

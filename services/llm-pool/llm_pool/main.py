@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -19,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from llm_pool import __version__
+from llm_pool.certificates import keep_fresh
 from llm_pool.gate import Gate, Load
 from llm_pool.metrics import Metrics
 from llm_pool.problems import problem
@@ -29,6 +31,7 @@ from llm_pool.wire import PoolProtocol
 from shared.config import ConfigurationError, Settings, load_settings
 from shared.contract import CompletionRequest, Problem, ProblemCode
 from shared.logs import setup_logs
+from shared.tls import serving
 from shared.tracing import check_tracing, start_tracing, trace_ids
 
 DRAIN_MARGIN_S = 5
@@ -147,6 +150,8 @@ def serve(settings: Settings, kind: type[PoolServer], sockets: list[socket.socke
         timeout_keep_alive=IDLE_CLIENT_S,
         timeout_graceful_shutdown=int(settings.llm_pool_timeout_s) + DRAIN_MARGIN_S,
         log_config=None,
+        ssl_certfile=settings.llm_pool_cert_file,
+        ssl_keyfile=None if settings.llm_pool_key_file is None else str(settings.llm_pool_key_file),
     )
     kind(config, app).run(sockets)
 
@@ -157,6 +162,22 @@ class PoolServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self._app = app
+        self._renewal: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept, and to look after the certificate if there is one."""
+        await super().startup(sockets)
+        config = self.config
+        if config.ssl is not None and config.ssl_certfile is not None:
+            key_file = None if config.ssl_keyfile is None else Path(config.ssl_keyfile)
+            renewal = keep_fresh(config.ssl, Path(config.ssl_certfile), key_file)
+            self._renewal = asyncio.create_task(renewal)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what is under way."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note the signal, then stop as uvicorn does."""
@@ -173,6 +194,8 @@ async def _try_out(settings: Settings) -> None:
         ConfigurationError: the configuration of groups or of traces is not usable.
     """
     check_tracing(settings)
+    if settings.llm_pool_cert_file is not None:
+        serving(settings.llm_pool_cert_file, settings.llm_pool_key_file)
     metrics = Metrics()
     async with open_pool(settings, Load(1, metrics.in_flight), metrics, os.environ):
         pass

@@ -6,12 +6,18 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+import redis
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from orchestrator.main import QUEUE, app
+from orchestrator.main import QUEUE, app, redis_tls
+from shared.config import PREFIX, ConfigurationError, Settings
+from shared.tls import TRUST_REDIS, certificate_fault, trusting
 
 log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 5
+"""Seconds until an attempt to connect is given up."""
 
 AWAY = (OperationalError, RedisError, OSError)
 """What is raised when Redis does not answer."""
@@ -26,6 +32,26 @@ class Deliveries:
 
     held: int
     """Taken by workers and not acknowledged; those of dead workers among them."""
+
+
+def refuse_untrusted_redis(settings: Settings) -> None:
+    """Look at the certificate of a Redis that is reached by TLS. One that does not answer may come later.
+
+    Raises:
+        ConfigurationError: it is not trusted, or what is trusted cannot be read.
+    """
+    if not (tls := redis_tls(settings)):
+        return
+    trusting(settings.redis_ca_file, "redis_ca_file")
+    url = settings.redis_url.get_secret_value()
+    client = redis.Redis.from_url(url, socket_connect_timeout=CONNECT_TIMEOUT_S, retry=None, **tls)
+    try:
+        client.ping()
+    except AWAY as error:
+        if (fault := certificate_fault(error)) is not None:
+            raise ConfigurationError(f"{PREFIX}REDIS_URL: {fault}. {TRUST_REDIS}") from None
+    finally:
+        client.close()
 
 
 class QueueView:

@@ -6,7 +6,9 @@ the agents lives in the same process (ADR 0003 says what that changes in Celery'
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
+from urllib.parse import urlsplit
 
 from celery import Celery
 
@@ -31,10 +33,28 @@ def visibility_timeout_s(settings: Settings) -> int:
     return int(settings.message_deadline_s + settings.drain_s + settings.lease_s + 10)
 
 
+def redis_tls(settings: Settings) -> dict[str, Any]:
+    """Return how clients of Redis encrypt: nothing where the URL does not ask for it, or says how itself."""
+    url = urlsplit(settings.redis_url.get_secret_value())
+    if url.scheme != "rediss" or "ssl_" in url.query:
+        return {}
+    files = {
+        "ssl_ca_certs": settings.redis_ca_file,
+        "ssl_certfile": settings.redis_cert_file,
+        "ssl_keyfile": settings.redis_key_file,
+    }
+    return {
+        "ssl_cert_reqs": ssl.CERT_REQUIRED,
+        "ssl_check_hostname": True,
+        **{name: str(file) for name, file in files.items() if file is not None},
+    }
+
+
 def _configuration() -> dict[str, Any]:
     """Read the settings when the application is first used, not when this module is imported."""
     settings = load_settings()
     url = settings.redis_url.get_secret_value()
+    tls = redis_tls(settings)
     transport = {
         "visibility_timeout": visibility_timeout_s(settings),
         # Look for messages of dead workers each second rather than at every tenth poll.
@@ -48,6 +68,8 @@ def _configuration() -> dict[str, Any]:
     return {
         "broker_url": url,
         "result_backend": url,
+        "broker_use_ssl": tls or None,
+        "redis_backend_use_ssl": tls or None,
         "broker_transport_options": transport,
         "result_backend_transport_options": {"retry_policy": {"timeout": 5.0}},
         "broker_connection_retry_on_startup": True,

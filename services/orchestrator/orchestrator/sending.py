@@ -22,6 +22,7 @@ from shared.db import get_session
 from shared.models import KonstructMessage
 from shared.reply import MessageStatus
 from shared.rls import tenant_scope
+from shared.tls import certificate_fault
 from shared.tracing import trace_headers
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ def submit(
             status, mine_to_queue = _record(message, settings or _environment(), on)
         except SQLAlchemyError as error:
             raise StoreUnavailableError(
-                f"the message was not recorded, PostgreSQL does not answer ({type(error).__name__}); "
+                "the message was not recorded, PostgreSQL does not answer "
+                f"({certificate_fault(error) or type(error).__name__}); "
                 "submit it again later"
             ) from error
         queued = mine_to_queue and _try_to_queue(message, on)
@@ -110,7 +112,8 @@ def _try_to_queue(message: KonstructMessage, on: Engine | None) -> bool:
     try:
         queue(message, trace_headers())
     except AWAY as failure:
-        log.warning("message %s waits for Redis (%s)", message.message_id, type(failure).__name__)
+        why = certificate_fault(failure) or type(failure).__name__
+        log.warning("message %s waits for Redis (%s)", message.message_id, why)
     else:
         return True
     try:

@@ -93,11 +93,12 @@ def asking(url: str) -> Iterator[Span]:
         yield trace.INVALID_SPAN
         return
     parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
     facts: dict[str, Any] = {
         "http.request.method": "POST",
-        "url.full": f"{parts.scheme}://{parts.hostname}:{parts.port or 80}{parts.path}",
+        "url.full": f"{parts.scheme}://{parts.hostname}:{port}{parts.path}",
         "server.address": parts.hostname or "",
-        "server.port": parts.port or 80,
+        "server.port": port,
     }
     with span_of(_tracer, f"POST {parts.path}", kind=SpanKind.CLIENT, facts=facts) as span:
         yield span

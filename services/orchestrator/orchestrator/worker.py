@@ -19,12 +19,14 @@ from celery.signals import (
     worker_shutting_down,
 )
 
+from orchestrator.broker import refuse_untrusted_redis
 from orchestrator.main import app
 from orchestrator.quarantine import Quarantine
 from orchestrator.runtime import Runtime
 from orchestrator.serving import StatusServer
 from shared.config import ConfigurationError, Settings, load_settings
 from shared.logs import setup_logs
+from shared.tls import TRUST_POSTGRESQL, certificate_fault
 from shared.tracing import check_tracing, start_tracing, trace_ids
 
 log = logging.getLogger(__name__)
@@ -95,6 +97,7 @@ def _start(**_: Any) -> None:
     try:
         settings = load_settings()
         _Process.stop_tracing = start_worker_tracing(settings)
+        refuse_untrusted_redis(settings)
         made = Runtime.build(settings)
         made.start()
         _Process.runtime = made
@@ -107,6 +110,9 @@ def _start(**_: Any) -> None:
         sys.stderr.write(f"konstruct-worker: {error}\n")
         raise SystemExit(2) from None
     except Exception as error:
+        if (fault := certificate_fault(error)) is not None:
+            sys.stderr.write(f"konstruct-worker: KONSTRUCT_DATABASE_URL: {fault}. {TRUST_POSTGRESQL}\n")
+            raise SystemExit(2) from None
         log.exception("the worker cannot start")
         raise SystemExit(1) from error
 

@@ -11,13 +11,13 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from shared.credentials import Key, Second, Token
+from shared.credentials import Encrypts, Key, Second, Token
+from shared.levels import LogFormat, LogLevel
 from shared.names import DNS_LABEL
 
 PREFIX = "KONSTRUCT_"
@@ -40,35 +40,6 @@ Names = Annotated[tuple[Annotated[str, Field(pattern=DNS_LABEL)], ...], BeforeVa
 """Names, comma separated; repeated ones count once."""
 
 
-class LogFormat(StrEnum):
-    """How a line of the log is written."""
-
-    AUTO = "auto"
-    """``console`` on a terminal, ``json`` elsewhere."""
-
-    JSON = "json"
-    """One JSON object for each line."""
-
-    CONSOLE = "console"
-    """For people."""
-
-
-class LogLevel(StrEnum):
-    """The least that is logged."""
-
-    DEBUG = "debug"
-    """Konstruct's own details; libraries stay at ``info``, for theirs may quote what was said."""
-
-    INFO = "info"
-    """A line for each message and each completion, and what happens to the process."""
-
-    WARNING = "warning"
-    """What somebody may have to look at."""
-
-    ERROR = "error"
-    """What somebody must look at."""
-
-
 class ConfigurationError(Exception):
     """The environment does not make a valid configuration; the message says what to change."""
 
@@ -85,6 +56,9 @@ class Settings(BaseModel):
     llm_pool_replicas_url: str | None = None
     """The same by a name that resolves to all replicas; the CLI adds up their metrics. None: there is one."""
 
+    llm_pool_ca_file: Annotated[Path | None, Encrypts("llm_pool_url", "https://")] = None
+    """Authorities that the pool's certificate is checked against (PEM); none: the system's."""
+
     llm_pool_token: Token | None = None
     """Bearer token that the pool demands on /complete and its callers send; none: no check."""
 
@@ -94,6 +68,12 @@ class Settings(BaseModel):
     # --- llm-pool: serving ---
     llm_pool_listen: str = "0.0.0.0:8004"
     """Address and port the pool listens on."""
+
+    llm_pool_cert_file: Path | None = None
+    """Certificate and chain that the pool serves HTTPS by (PEM), read again when it changes; none: HTTP."""
+
+    llm_pool_key_file: Annotated[Path | None, Second("llm_pool_cert_file")] = None
+    """Key of that certificate (PEM); none: it is in the same file."""
 
     llm_pool_workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that serve; limits and cooldowns of the pool are those of each process."""
@@ -151,6 +131,15 @@ class Settings(BaseModel):
 
     redis_url: SecretStr = SecretStr("redis://localhost:6379/0")
     """Redis: Celery's broker and result backend."""
+
+    redis_ca_file: Annotated[Path | None, Encrypts("redis_url", "rediss://")] = None
+    """Authorities that Redis's certificate is checked against (PEM); none: the system's."""
+
+    redis_cert_file: Annotated[Path | None, Encrypts("redis_url", "rediss://")] = None
+    """Certificate by which Redis knows this client (PEM); none: by its password alone."""
+
+    redis_key_file: Annotated[Path | None, Second("redis_cert_file")] = None
+    """Key of that certificate (PEM); none: it is in the same file."""
 
     payload_key: Key | None = None
     """Signs what senders and workers queue, and workers refuse the rest; none: they take what is in Redis."""

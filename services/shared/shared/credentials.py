@@ -1,8 +1,9 @@
-"""What a setting demands of a secret that people choose: that it cannot be guessed, and can be sent."""
+"""What settings demand of secrets that people choose, and of what makes sense only beside another setting."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, GetCoreSchemaHandler, SecretStr, ValidationInfo
@@ -41,7 +42,7 @@ Key = Annotated[SecretStr, _at_least(SHORTEST_KEY)]
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """Marks a secret that is accepted beside another, and never without it: nothing would be checked."""
+    """Marks what means nothing without another setting: a second token, which would then check nothing."""
 
     first: str
     """The other's field, which comes before it."""
@@ -50,12 +51,38 @@ class Second:
         """Add the check to the field's own."""
         return core_schema.with_info_after_validator_function(self._check, handler(source))
 
-    def _check(self, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    def _check(self, value: object, info: ValidationInfo) -> object:
         # A first one that was refused is not in the data, and is told of already.
         if value is not None and info.data.get(self.first, value) is None:
             raise PydanticCustomError(
                 "second_alone",
-                "is accepted beside KONSTRUCT_{first}, which is not set; without that nothing is checked",
+                "goes with KONSTRUCT_{first}, which is not set; set both, or neither",
                 {"first": self.first.upper()},
+            )
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Encrypts:
+    """Marks a file that is used for connections to a URL: that is to ask for encryption."""
+
+    url: str
+    """The URL's field, which comes before it."""
+
+    scheme: str
+    """How the URL is to begin."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Add the check to the field's own."""
+        return core_schema.with_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, value: Path | None, info: ValidationInfo) -> Path | None:
+        url = info.data.get(self.url, self.scheme)
+        text = url.get_secret_value() if isinstance(url, SecretStr) else str(url)
+        if value is not None and not text.startswith(self.scheme):
+            raise PydanticCustomError(
+                "not_encrypted",
+                "is set, and KONSTRUCT_{url} does not ask for encryption: let it begin with {scheme}",
+                {"url": self.url.upper(), "scheme": self.scheme},
             )
         return value

@@ -25,6 +25,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from shared.config import PREFIX, ConfigurationError, Settings, load_settings
 from shared.db import CONNECT_TIMEOUT_S, driver_url
 from shared.tables import SERVICE_ROLE, SYSTEM_ROLE
+from shared.tls import TRUST_POSTGRESQL, certificate_fault
 
 POLL_S = 1.0
 """Pause between two looks at a database that is not there or not up to date yet."""
@@ -138,6 +139,8 @@ def run() -> None:
     except (ConfigurationError, ValueError) as error:
         sys.exit(_say(f"konstruct-migrate: {error}", 2))
     except Exception as error:  # noqa: BLE001 - the edge of the program: one line, no traceback
+        if (fault := certificate_fault(error)) is not None:
+            sys.exit(_say(f"konstruct-migrate: PostgreSQL: {fault}. {TRUST_POSTGRESQL}", 2))
         sys.exit(_say(f"konstruct-migrate: {type(error).__name__}: {error}", 1))
     _say("konstruct-migrate: the database is up to date", 0)
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from orchestrator.agents.patience import Trouble
 from shared.contract import CompletionResponse, Problem, ProblemCode
 from shared.reply import Reason
+from shared.tls import certificate_fault
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,8 @@ def read_failure(error: Exception) -> RunResult:
     """Make the result of no answer: one of `NO_ANSWER`."""
     if _trouble_of_failure(error) is None and isinstance(error, httpx.TimeoutException | TimeoutError):
         return apology(Reason.DEADLINE_EXCEEDED, "no answer in time")
-    return apology(Reason.POOL_UNREACHABLE, type(error.__cause__ or error).__name__)
+    what = certificate_fault(error) or type(error.__cause__ or error).__name__
+    return apology(Reason.POOL_UNREACHABLE, what)
 
 
 def trouble_of(outcome: httpx.Response | Exception) -> Trouble | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from shared.config import Settings
 from shared.contract import CompletionRequest
 from shared.net import attentive_socket
 from shared.reply import Reason
+from shared.tls import trusting
 from shared.tracing import trace_headers
 
 log = logging.getLogger(__name__)
@@ -71,6 +73,9 @@ class Runner:
         self._headers = {"content-type": "application/json"}
         if settings.llm_pool_token is not None:
             self._headers["authorization"] = f"Bearer {settings.llm_pool_token.get_secret_value()}"
+        self._trust: ssl.SSLContext | bool = True
+        if self._url.startswith("https://"):
+            self._trust = trusting(settings.llm_pool_ca_file, "llm_pool_ca_file")
         self._connections = settings.worker_concurrency + 1  # and one to probe with
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="llm-pool-client", daemon=True)
@@ -199,7 +204,10 @@ class Runner:
         if self._client is None:
             # httpcore's pool looks at all its connections for each request: thrice the work at 32.
             connector = aiohttp.TCPConnector(
-                limit=self._connections, keepalive_timeout=KEEP_ALIVE_S, socket_factory=attentive_socket
+                limit=self._connections,
+                keepalive_timeout=KEEP_ALIVE_S,
+                socket_factory=attentive_socket,
+                ssl=self._trust,
             )
             session = aiohttp.ClientSession(connector=connector)
             self._client = httpx.AsyncClient(transport=AiohttpTransport(client=session), trust_env=False)

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, TextIO
 
-from shared.config import LogFormat, LogLevel, Settings
+from shared.config import Settings
+from shared.levels import LogFormat, LogLevel
 from shared.logs.formats import ConsoleLines, Ids, JsonLines
 
 __all__ = ["fields", "setup_logs"]
