@@ -7,6 +7,8 @@ from typing import Any
 
 from celery.worker.consumer import Consumer
 
+from orchestrator.envelopes import carefully
+
 log = logging.getLogger(__name__)
 
 
@@ -18,6 +20,10 @@ class SurvivingConsumer(Consumer):
     Redis has kept its data, and is delivered again in time, which finds the reply; or the sweeper queues it
     again.
     """
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Any:
+        """Make what takes deliveries; one that is none does not end the worker."""
+        return carefully(super().create_task_handler(*args, **options))
 
     def on_connection_error_after_connected(self, exc: Exception) -> Any:
         """Clean up after a lost connection."""

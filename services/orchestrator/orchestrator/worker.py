@@ -20,6 +20,7 @@ from celery.signals import (
 )
 
 from orchestrator.broker import refuse_untrusted_redis
+from orchestrator.envelopes import be_careful
 from orchestrator.main import app
 from orchestrator.quarantine import Quarantine
 from orchestrator.runtime import Runtime
@@ -160,6 +161,7 @@ def run() -> None:
     except ConfigurationError as error:
         sys.stderr.write(f"konstruct-worker: {error}\n")
         sys.exit(2)
+    be_careful()
     _log_to_stderr()  # Celery asks for it only after it has had warnings to give
     app.worker_main(
         [
