@@ -11,21 +11,13 @@ from typing import Any
 import pytest
 
 from konstruct_cli.stack.process import claim_port
-from orchestrator.main import QUEUE, app
-from tests.support.database import SERVICE, SYSTEM
+from tests.support.canaries import EVERYTHING, found_in, give_prompt, say_everything
 from tests.support.otlp import Collector
-from tests.support.providers import answer, status
-from tests.support.providers_pool import CANARIES
+from tests.support.providers import status
 from tests.support.stack_command import environment, konstruct
-from tests.support.traced import POOL_TOKEN, Way, way
+from tests.support.traced import way
 from tests.support.waiting import eventually
 from tests.support.worker import Cell
-
-SAID = "a-very-private-question"
-REPLIED = "a-very-private-answer"
-PROMPT = "a-very-private-instruction"
-LEAK = "sk-canary-in-a-providers-error"
-SECRETS = (*CANARIES, POOL_TOKEN, SERVICE.password, SYSTEM.password, LEAK)
 
 
 def lines(text: str) -> list[dict[str, Any]]:
@@ -40,52 +32,15 @@ def the_one(text: str, event: str, **facts: object) -> dict[str, Any]:
     return found
 
 
-def say_everything(way: Way) -> None:
-    """Send what a careless log would repeat: texts, failures that quote, deliveries that are no messages."""
-    way.anthropic.script.append(status(401, json.dumps({"error": {"message": f"{LEAK} {SAID}"}})))
-    way.openai.script.append(status(500, f"{LEAK} {SAID}"))
-    way.ollama.default = answer(REPLIED)
-    assert way.send(SAID)["text"] == REPLIED
-    cell = way.cell
-    app.send_task("orchestrator.tasks.unheard_of", args=({"text": SAID},))
-    cell.deliver({"text": SAID, "tenant_id": f"acme\n{SAID}", "message_id": f"{SAID}\n"})
-    cell.deliver([SAID])
-    cell.broker.lpush(QUEUE, json.dumps(_undecodable(SAID)))
-    last = cell.message("the last of them")
-    cell.submit(last)
-    cell.reply(last)
-    eventually(
-        lambda: (
-            len([line for line in lines(cell.logs()) if line["event"] == "message"]) == 4
-            and cell.logs().count("a delivery that is no message was thrown away") == 2
-        ),
-        what="a line for each of them",
-    )
-
-
-def _undecodable(text: str) -> dict[str, Any]:
-    properties = {"delivery_info": {"exchange": "", "routing_key": QUEUE}, "delivery_tag": "t-1"}
-    headers = {"task": "orchestrator.tasks.handle_message", "id": "1", "lang": "py"}
-    return {
-        "body": f"{{{text}",
-        "content-encoding": "utf-8",
-        "content-type": "application/json",
-        "headers": headers,
-        "properties": properties,
-    }
-
-
 @pytest.mark.parametrize("level", ["info", "debug"])
 def test_a_line_for_each_message_and_completion_and_nothing_that_was_said(cell: Cell, level: str) -> None:
-    path = cell.agents / "acme-ada.yaml"
-    path.write_text(path.read_text().replace("Answer briefly.", PROMPT))
     with way(cell, KONSTRUCT_LOG_LEVEL=level) as made:
+        give_prompt(made)
         made.start_worker()
         say_everything(made)
         text = made.logs()
         pool_text = made.pool.log.read_text()
-    for words in (SAID, REPLIED, PROMPT, *SECRETS):
-        assert words not in text
+    assert found_in(text, EVERYTHING) == []
 
     (row,) = cell.database.rows("select message_id, revision from messages where thread_id = 'talk'")
     common = {

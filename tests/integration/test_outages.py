@@ -21,16 +21,16 @@ from orchestrator.errors import StoreUnavailableError
 from orchestrator.recording import record_message
 from orchestrator.sending import submit
 from shared.db import make_engine
-from shared.migrate import ensure_logins, migrate
 from shared.models import KonstructMessage
 from shared.reply import MessageStatus
 from shared.rls import tenant_scope
-from tests.support.database import SERVICE, SYSTEM, Database
+from tests.support.database import Database
 from tests.support.metrics import scrape
+from tests.support.own_cell import open_own_cell
 from tests.support.pool import StubPool
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
-from tests.support.worker import Cell, use_broker, write_agent
+from tests.support.worker import Cell
 
 
 @pytest.fixture
@@ -50,24 +50,8 @@ def own_cell(
     postgres: Postgres, redis: Redis, broker_url: str, stub_pool: StubPool, tmp_path: Path
 ) -> Iterator[Cell]:
     """Set up a cell whose servers may be stopped: no other test uses them."""
-    owner_url = postgres.create_database("konstruct")
-    migrate(owner_url)
-    ensure_logins(owner_url, service=SERVICE, system=SYSTEM)
-    database = Database(
-        name="konstruct",
-        superuser_url=owner_url,
-        owner_url=owner_url,
-        service_url=postgres.url("konstruct", *SERVICE),
-        system_url=postgres.url("konstruct", *SYSTEM),
-    )
-    agents = tmp_path / "agents"
-    agents.mkdir()
-    write_agent(agents, "acme", "ada")
-    use_broker(redis.url(), results=False)
-    made = Cell(database, redis.url(), stub_pool, agents, tmp_path)
-    with made.on_end:
+    with open_own_cell(postgres, redis, broker_url, stub_pool, tmp_path) as made:
         yield made
-    use_broker(broker_url)
 
 
 def restarted(server: Postgres) -> Postgres:

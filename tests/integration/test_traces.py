@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.recall import recall
+from tests.support.canaries import LEAK, PROMPT, REPLIED, SAID, give_prompt
 from tests.support.otlp import Collector, Span
 from tests.support.providers import answer, status
 from tests.support.traced import Way, way
@@ -18,11 +19,6 @@ from tests.support.worker import Cell
 SUBMIT = "submit konstruct.messages"
 HANDLE = "handle_message konstruct.messages"
 ASK = "POST /complete"
-
-SAID = "a-very-private-question"
-REPLIED = "a-very-private-answer"
-PROMPT = "a-very-private-instruction"
-LEAK = "sk-canary-in-a-providers-error"
 
 
 @pytest.fixture
@@ -103,10 +99,8 @@ def test_a_degraded_answer_is_one_trace(traced: Way, collector: Collector) -> No
 
 
 def test_no_text_is_sent_unless_it_is_asked_for(cell: Cell, collector: Collector) -> None:
-    (cell.agents / "acme-ada.yaml").write_text(
-        (cell.agents / "acme-ada.yaml").read_text().replace("Answer briefly.", PROMPT)
-    )
     with way(cell, **collector.environment()) as quiet:
+        give_prompt(quiet)
         worker = quiet.start_worker()
         quiet.anthropic.default = answer(REPLIED)
         assert quiet.send(SAID)["text"] == REPLIED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -112,9 +113,9 @@ def _value(pair: KeyValue) -> Any:
     return getattr(pair.value, kind) if kind else None
 
 
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    """Run a collector on a free port."""
+@contextmanager
+def running_collector() -> Iterator[Collector]:
+    """Run a collector on a free port while the block runs."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -142,3 +143,10 @@ def collector() -> Iterator[Collector]:
     made.server.shutdown()
     made.server.server_close()
     thread.join(timeout=5)
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    """Run a collector."""
+    with running_collector() as made:
+        yield made

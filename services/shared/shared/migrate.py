@@ -52,6 +52,10 @@ class Login(NamedTuple):
             raise ValueError("the URL must name a user and a password")
         return cls(parsed.username, str(parsed.password))
 
+    def __repr__(self) -> str:
+        """Name the user only."""
+        return f"Login({self.user!r})"
+
 
 def migrations_dir() -> Path:
     """Return the folder of the migrations: inside an installed wheel, or at a checkout's root."""

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 import redis
 
@@ -41,7 +42,7 @@ class Redis(Server):
 
     def url(self, database: int = 0) -> str:
         """Return the URL of a database, with the password."""
-        return f"redis://:{self.password}@{self.address}/{database}"
+        return f"redis://:{quote(self.password, safe='')}@{self.address}/{database}"
 
     def _make_process(self) -> ManagedProcess:
         self.data_dir.mkdir(mode=0o700, exist_ok=True)
