@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -26,32 +24,9 @@ from shared.reply import MessageStatus
 from shared.rls import tenant_scope
 from tests.support.database import Database
 from tests.support.metrics import scrape
-from tests.support.own_cell import open_own_cell
-from tests.support.pool import StubPool
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
 from tests.support.worker import Cell
-
-
-@pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[Postgres]:
-    with Postgres(tmp_path / "postgres", durable=False) as server:
-        yield server
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[Redis]:
-    with Redis(tmp_path / "redis", appendonly=True) as server:
-        yield server
-
-
-@pytest.fixture
-def own_cell(
-    postgres: Postgres, redis: Redis, broker_url: str, stub_pool: StubPool, tmp_path: Path
-) -> Iterator[Cell]:
-    """Set up a cell whose servers may be stopped: no other test uses them."""
-    with open_own_cell(postgres, redis, broker_url, stub_pool, tmp_path) as made:
-        yield made
 
 
 def restarted(server: Postgres) -> Postgres:

@@ -104,6 +104,12 @@ class Cell:
 
     def start_worker(self, **more: str) -> ManagedProcess:
         """Start a worker and wait until it takes messages."""
+        worker = self.launch_worker(**more)
+        worker.wait_ready(lambda: "ready." in worker.log.read_text(), 60)
+        return worker
+
+    def launch_worker(self, **more: str) -> ManagedProcess:
+        """Start a worker and wait for nothing."""
         number = next(_numbers)
         worker = ManagedProcess(
             f"worker {number}",
@@ -113,7 +119,6 @@ class Cell:
         )
         worker.start()
         self.on_end.callback(worker.stop)
-        worker.wait_ready(lambda: "ready." in worker.log.read_text(), 60)
         self.workers.append(worker)
         return worker
 

@@ -1,8 +1,10 @@
-"""Celery's consumer, but for one thing: it survives losing Redis while messages are under way."""
+"""Celery's consumer, but for two things: it survives losing Redis while messages are under way, and comes
+back to it soon."""
 
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 from celery.worker.consumer import Consumer
@@ -10,6 +12,12 @@ from celery.worker.consumer import Consumer
 from orchestrator.envelopes import carefully
 
 log = logging.getLogger(__name__)
+
+RECONNECT_S = 1.0
+"""Seconds before the first try to connect again; each of those that follow waits one more."""
+
+LONGEST_RECONNECT_S = 4.0
+"""Longest wait between two tries; Celery's own grows to half a minute, however soon Redis is back."""
 
 
 class SurvivingConsumer(Consumer):
@@ -24,6 +32,16 @@ class SurvivingConsumer(Consumer):
     def create_task_handler(self, *args: Any, **options: Any) -> Any:
         """Make what takes deliveries; one that is none does not end the worker."""
         return carefully(super().create_task_handler(*args, **options))
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, and try until it works."""
+        conn.ensure_connection = partial(
+            conn.ensure_connection,
+            interval_start=RECONNECT_S,
+            interval_step=RECONNECT_S,
+            interval_max=LONGEST_RECONNECT_S,
+        )
+        return super().ensure_connected(conn)
 
     def on_connection_error_after_connected(self, exc: Exception) -> Any:
         """Clean up after a lost connection."""

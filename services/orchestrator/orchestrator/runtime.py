@@ -26,6 +26,7 @@ from orchestrator.dispatcher import Dispatcher
 from orchestrator.hearing import Backlog, Hearing
 from orchestrator.leases import Heartbeat
 from orchestrator.metrics import WorkerMetrics
+from orchestrator.reaching import Reaching
 from orchestrator.retention import Retention
 from orchestrator.revisions import RevisionLog
 from orchestrator.running import Running
@@ -33,7 +34,7 @@ from orchestrator.signing import Signing
 from orchestrator.sweeper import Sweeper
 from orchestrator.tap import Tap
 from shared.config import Settings
-from shared.db import make_engine, make_system_engine, refuse_unsafe_role
+from shared.db import make_engine, make_system_engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,9 @@ class Runtime:
     tap: Tap
     """Turns its consumption of the queue on and off."""
 
+    reaching: Reaching
+    """What it has reached, and waits for."""
+
     @property
     def accepting(self) -> bool:
         """Whether it takes messages now."""
@@ -143,6 +147,7 @@ class Runtime:
         def idle() -> bool:
             return source.accepting() and len(running) < settings.worker_concurrency and not running.draining
 
+        tap = Tap(source.accepting)
         return cls(
             settings=settings,
             owner=owner,
@@ -166,12 +171,13 @@ class Runtime:
                 timedelta(days=settings.keep_days) or None,
                 metrics.purged.inc,
             ),
-            tap=Tap(source.accepting),
+            tap=tap,
+            reaching=Reaching(engine, lambda: tap.started),
         )
 
     def start(self) -> None:
         """Begin to follow the agents, to extend leases and to look after the queue."""
-        refuse_unsafe_role(self.engine)
+        self.reaching.wait_for_database()
         self.source.start()
         self.start_answering()
         self.metrics.follow(

@@ -1,7 +1,7 @@
 """The worker's HTTP: ``/metrics`` for Prometheus, ``/healthz`` for liveness, ``/readyz`` for readiness.
 
-Neither probe fails because PostgreSQL or Redis is away. A worker that is away from the Kubernetes API is
-alive, and not ready once its Lease has run out.
+Neither probe fails because PostgreSQL or Redis is away, but that a worker is not ready before it has reached
+both once. A worker that is away from the Kubernetes API is alive, and not ready once its Lease has run out.
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ class StatusServer:
         if path == "/readyz":
             if self._runtime.running.draining:
                 return _UNAVAILABLE, "shutting down"
+            if missing := self._runtime.reaching.missing:
+                return _UNAVAILABLE, f"{missing} has not been reached yet"
             if not self._runtime.accepting:
                 return _UNAVAILABLE, "the agents are not loaded, or may be out of date: no messages are taken"
             return _OK, "ok"

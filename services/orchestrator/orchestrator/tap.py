@@ -35,6 +35,11 @@ class Tap:
         """Whether Celery was told to consume the queue, and has not been told to stop."""
         return self._started and not self._stop.is_set() and QUEUE in app.amqp.queues.consume_from
 
+    @property
+    def started(self) -> bool:
+        """Whether Celery's consumer was ever connected to Redis."""
+        return self._started
+
     def prepare(self) -> None:
         """Begin without consuming when nothing is accepted yet; before Celery connects."""
         if not self._accepting():

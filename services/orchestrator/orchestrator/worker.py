@@ -100,13 +100,13 @@ def _start(**_: Any) -> None:
         _Process.stop_tracing = start_worker_tracing(settings)
         refuse_untrusted_redis(settings)
         made = Runtime.build(settings)
+        if made.settings.worker_listen is not None:
+            _Process.server = StatusServer(made.settings.worker_listen, made)
+            _Process.server.start()
         made.start()
         _Process.runtime = made
         _Process.quarantine = Quarantine(made)
         _Process.quarantine.start()
-        if made.settings.worker_listen is not None:
-            _Process.server = StatusServer(made.settings.worker_listen, made)
-            _Process.server.start()
     except ConfigurationError as error:
         sys.stderr.write(f"konstruct-worker: {error}\n")
         raise SystemExit(2) from None

@@ -1,0 +1,87 @@
+"""Links that swallow everything between claim, reply and acknowledgement: nothing lost, one answer each."""
+
+from __future__ import annotations
+
+import os
+import signal
+from urllib.parse import urlsplit, urlunsplit
+
+from shared.reply import MessageStatus
+from tests.support.tcp_proxy import Mode, TcpProxy
+from tests.support.waiting import eventually
+from tests.support.worker import Cell
+
+
+def through(proxy: TcpProxy, url: str) -> str:
+    """Return `url` by way of `proxy`."""
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{place[0]}{place[1]}127.0.0.1:{proxy.port}"))
+
+
+def port_of(url: str) -> int:
+    port = urlsplit(url).port
+    assert port is not None
+    return port
+
+
+def test_postgresql_swallowed_between_claim_and_reply(cell: Cell) -> None:
+    """Another worker takes the message over; the first one's reply comes too late to count."""
+    with TcpProxy(port_of(cell.database.service_url)) as postgres:
+        cut = cell.start_worker(
+            KONSTRUCT_DATABASE_URL=through(postgres, cell.database.service_url),
+            KONSTRUCT_SYSTEM_DATABASE_URL=through(postgres, cell.database.system_url),
+        )
+        cell.pool.gate.clear()
+        message = cell.message("hello")
+        cell.submit(message)
+        eventually(lambda: cell.pool.waiting == 1, what="the worker asking the pool")
+        postgres.set(Mode.BLACKHOLE)
+        cell.start_worker()
+        cell.pool.gate.set()
+        assert cell.reply(message).status is MessageStatus.ANSWERED
+        assert cell.database.rows("select attempt, deaths, status from messages") == [(2, 1, "answered")]
+        postgres.set(Mode.PASS)
+        postgres.reset()
+        # The first worker comes back, and finds what it had begun done.
+        eventually(cell.settled, within_s=60, what="an acknowledged delivery")
+        assert cut.exit_code() is None
+        assert cell.database.rows("select attempt, status from messages") == [(2, "answered")]
+
+
+def test_redis_swallowed_between_claim_and_acknowledgement(cell: Cell) -> None:
+    """The reply counts; the delivery that could not be acknowledged is no second answer."""
+    with TcpProxy(port_of(cell.redis_url)) as redis:
+        worker = cell.start_worker(KONSTRUCT_REDIS_URL=through(redis, cell.redis_url))
+        cell.pool.gate.clear()
+        message = cell.message("hello")
+        cell.submit(message)
+        eventually(lambda: cell.pool.waiting == 1, what="the worker asking the pool")
+        redis.set(Mode.BLACKHOLE)
+        cell.pool.gate.set()
+        assert cell.reply(message).status is MessageStatus.ANSWERED
+        assert cell.unacked() == 1
+        redis.set(Mode.PASS)
+        redis.reset()
+        later = cell.message("later")
+        cell.submit(later)
+        assert cell.reply(later, within_s=60).status is MessageStatus.ANSWERED
+        assert worker.exit_code() is None
+    assert cell.pool.seen() == ["hello", "later"]
+
+
+def test_redis_swallowed_before_the_worker_is_done_is_never_an_acknowledgement(cell: Cell) -> None:
+    """A worker that dies then has acknowledged nothing: the message is there for another."""
+    with TcpProxy(port_of(cell.redis_url)) as redis:
+        first = cell.start_worker(KONSTRUCT_REDIS_URL=through(redis, cell.redis_url))
+        cell.pool.gate.clear()
+        message = cell.message("hello")
+        cell.submit(message)
+        eventually(lambda: cell.pool.waiting == 1, what="the worker asking the pool")
+        redis.set(Mode.BLACKHOLE)
+        assert cell.unacked() == 1
+        cell.start_worker()
+        os.kill(first.pid, signal.SIGKILL)
+        cell.pool.gate.set()
+        assert cell.reply(message).status is MessageStatus.ANSWERED
+    assert cell.database.rows("select attempt, deaths from messages") == [(2, 1)]
