@@ -1,7 +1,8 @@
 """The cross-tenant matrix: every way into a running system, tried from the wrong tenant.
 
-The part that is Kubernetes' is in ``tests/operator/test_cross_tenant_agents.py``, SQL in
-``tests/integration/test_cross_tenant_sql.py``.
+SQL is in ``test_cross_tenant_sql.py``, what messages say in ``test_hostile_fields.py``. Labels of namespaces,
+forged ConfigMaps and taken names are Kubernetes', and in ``tests/operator``: ``test_operator_lifecycle.py``,
+``test_operator_drift.py`` and ``test_operator_conflicts.py``.
 """
 
 from __future__ import annotations
