@@ -72,7 +72,8 @@ def more_than_one_worker_can_take(cell: Cell) -> Iterator[None]:
     thread = threading.Thread(target=send)
     thread.start()
     try:
-        eventually(lambda: cell.queued() > HELD, what="messages that wait")
+        waiting = f"select count(*) > {HELD} from messages where status = 'received' and owner is null"
+        eventually(lambda: cell.database.rows(waiting) == [(True,)], what="messages that wait")
         yield
     finally:
         ended.set()
