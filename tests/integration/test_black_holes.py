@@ -49,6 +49,29 @@ def test_postgresql_swallowed_between_claim_and_reply(cell: Cell) -> None:
         assert cell.database.rows("select attempt, status from messages") == [(2, "answered")]
 
 
+def test_a_way_to_postgresql_that_stays_silent_holds_no_thread_for_ever(cell: Cell) -> None:
+    """Its bytes are acknowledged and lead nowhere, also when new connections work again."""
+    with TcpProxy(port_of(cell.database.service_url)) as postgres:
+        worker = cell.start_worker(
+            KONSTRUCT_DATABASE_URL=through(postgres, cell.database.service_url),
+            KONSTRUCT_SYSTEM_DATABASE_URL=through(postgres, cell.database.system_url),
+            KONSTRUCT_WORKER_CONCURRENCY="2",
+        )
+        cell.pool.gate.clear()
+        held = [cell.message(f"held {number}") for number in range(2)]
+        cell.submit(*held)
+        eventually(lambda: cell.pool.waiting == 2, what="both threads asking the pool")
+        postgres.set(Mode.BLACKHOLE)
+        cell.pool.gate.set()
+        eventually(lambda: "was given up" in cell.logs(), within_s=60, what="a connection that is given up")
+        postgres.set(Mode.PASS)
+        later = cell.message("later")
+        cell.submit(later)
+        replies = [cell.reply(message, within_s=90) for message in (*held, later)]
+        assert {reply.status for reply in replies} == {MessageStatus.ANSWERED}
+        assert worker.exit_code() is None
+
+
 def test_redis_swallowed_between_claim_and_acknowledgement(cell: Cell) -> None:
     """The reply counts; the delivery that could not be acknowledged is no second answer."""
     with TcpProxy(port_of(cell.redis_url)) as redis:

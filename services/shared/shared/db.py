@@ -25,6 +25,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from shared.config import PREFIX, ConfigurationError, Settings, load_settings
 from shared.rls import configure_rls_hook
+from shared.stuck import give_up_stuck_connections
 
 CONNECT_TIMEOUT_S = 5
 """Seconds until an attempt to connect is given up."""
@@ -170,6 +171,7 @@ def _create(url: SecretStr | None, field: str, *, pool_size: int) -> Engine:
         },
     )
     _ping_idle_connections(made)
+    give_up_stuck_connections(made)
     return made
 
 
