@@ -39,16 +39,18 @@ def record_invalid(payload: Any, error: ValidationError, worker: Runtime) -> Rep
     """
     fields = payload if isinstance(payload, dict) else {}
     tenant_id, message_id = _valid(fields, "tenant_id"), _valid(fields, "message_id")
+    # The names of fields are the sender's, and PostgreSQL stores no NUL.
+    fault = describe(error).replace("\x00", "\N{REPLACEMENT CHARACTER}")
     reply = Reply(
         tenant_id=tenant_id or UNREADABLE,
         message_id=message_id or UNREADABLE,
         thread_id=_valid(fields, "thread_id") or UNREADABLE,
         agent=_valid(fields, "agent") or UNREADABLE,
-        text=f"{FAILURES[Reason.MESSAGE_INVALID]} {describe(error)[:2000]}",
+        text=f"{FAILURES[Reason.MESSAGE_INVALID]} {fault[:2000]}",
         status=MessageStatus.FAILED,
         reason=Reason.MESSAGE_INVALID,
     )
-    tell(reply, fault=describe(error)[:500])
+    tell(reply, fault=fault[:500])
     if tenant_id is None or message_id is None:
         worker.metrics.refuse(Reason.MESSAGE_INVALID)
         return reply

@@ -58,6 +58,13 @@ def _says_something(text: str) -> str:
     return text
 
 
+def _can_be_stored(moment: datetime) -> datetime:
+    # PostgreSQL takes more years than Python, and gives a moment back in any time zone.
+    if not datetime(2, 1, 1, tzinfo=UTC) <= moment < datetime(9999, 1, 1, tzinfo=UTC):
+        raise ValueError("the year must be between 2 and 9998")
+    return moment
+
+
 class KonstructMessage(BaseModel):
     """A message addressed to an agent: the payload of the task ``handle_message``."""
 
@@ -86,7 +93,9 @@ class KonstructMessage(BaseModel):
     channel: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")] = "api"
     """Channel it came through."""
 
-    sent_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    sent_at: Annotated[AwareDatetime, AfterValidator(_can_be_stored)] = Field(
+        default_factory=lambda: datetime.now(UTC)
+    )
     """When it was sent (with time zone)."""
 
 

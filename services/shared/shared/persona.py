@@ -128,7 +128,10 @@ def load(identity_json: str, persona_json: str, revision: str) -> Configuration:
     Raises:
         DocumentError: the documents do not hash to the revision, or their schema is not known here.
     """
-    found = revision_of(identity_json, persona_json)
+    try:
+        found = revision_of(identity_json, persona_json)
+    except UnicodeEncodeError:
+        raise DocumentError("the documents are no Unicode text") from None
     if found != revision:
         raise DocumentError(f"the documents hash to {found}, not to the revision {revision}")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 
 import aiohttp
@@ -21,6 +22,12 @@ POLITE_FALLBACK = "I'm sorry, I can't answer right now. Please try again in a li
 
 NO_ANSWER = (httpx.HTTPError, aiohttp.ClientError, TimeoutError)
 """What is raised when nothing answers."""
+
+MOST_TOKENS = 2**31 - 1
+"""Most tokens of one call that can be recorded."""
+
+MOST_USD = 1e6
+"""Price of one call from which on it cannot be recorded."""
 
 _REASONS = {
     ProblemCode.UNAUTHORIZED: Reason.POOL_UNAUTHORIZED,
@@ -71,6 +78,8 @@ def read_answer(response: httpx.Response) -> RunResult:
         envelope = CompletionResponse.model_validate_json(response.content)
     except ValidationError:
         return apology(Reason.POOL_ERROR, "an answer that makes no sense")
+    if not _can_be_stored(envelope):
+        return apology(Reason.POOL_ERROR, "an answer with an impossible name or number")
     # PostgreSQL stores no NUL, and no reader misses one.
     text = envelope.content.replace("\x00", "")
     if not text.strip():
@@ -117,6 +126,20 @@ def _trouble_of_failure(error: Exception) -> Trouble | None:
 
 def _problem(response: httpx.Response) -> Problem | None:
     try:
-        return Problem.model_validate_json(response.content)
+        problem = Problem.model_validate_json(response.content)
     except ValidationError:
         return None
+    return problem if _can_be_stored(problem) else None
+
+
+def _can_be_stored(account: CompletionResponse | Problem) -> bool:
+    """Whether the database has room for an account; its content apart, which is only text."""
+    names = [name for attempt in account.attempts for name in (attempt.deployment, attempt.group)]
+    numbers = [attempt.ms for attempt in account.attempts]
+    if isinstance(account, CompletionResponse):
+        names += [account.model, account.served_group]
+        numbers += [account.latency_ms, account.cost_usd or 0.0]
+        tokens = max(account.usage.prompt_tokens, account.usage.completion_tokens)
+        if tokens > MOST_TOKENS or abs(account.cost_usd or 0.0) >= MOST_USD:
+            return False
+    return all(map(math.isfinite, numbers)) and not any("\x00" in name for name in names)

@@ -40,6 +40,9 @@ WATCH_SECONDS = 290
 WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=90)
 """A watch without a word for so long is dead: the API server sends a bookmark about once a minute."""
 
+_NO_JSON = (ValueError, RecursionError, LookupError, TypeError, AttributeError)
+"""What reading raises that is no JSON, or has another form: something in the API server's place wrote it."""
+
 
 class KubeClient:
     """Speaks to one API server, from one event loop."""
@@ -167,8 +170,10 @@ class KubeClient:
         response = await sending
         try:
             answer: Object = json.loads(await response.read())
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError, *_NO_JSON) as error:
             raise UnreachableError(f"{method} {path}: {type(error).__name__}") from error
+        if not isinstance(answer, dict):
+            raise UnreachableError(f"{method} {path}: an answer that is no object")
         return answer
 
     async def _send(
@@ -226,11 +231,11 @@ async def _events(path: str, response: aiohttp.ClientResponse) -> AsyncIterator[
     try:
         async for line in response.content:
             event = json.loads(line)
-            if event["type"] == "ERROR":
-                status = event["object"]
-                raise error_for(int(status.get("code", 500)), str(status.get("message", "")))
-            yield event["type"], _slim(event["object"])
-    except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            kind, item = event["type"], _slim(event["object"])
+            if kind == "ERROR":
+                raise error_for(int(item.get("code", 500)), str(item.get("message", "")))
+            yield kind, item
+    except (TimeoutError, aiohttp.ClientError, OSError, *_NO_JSON) as error:
         raise UnreachableError(f"the watch of {path} broke: {type(error).__name__}") from error
     finally:
         connection = response.connection

@@ -20,7 +20,8 @@ async def read_document(
     """
     name = config_map_name(agent, part, revision)
     found = await client.get(config_map_path(namespace, name), cached=cached)
-    text = (found.get("data") or {}).get(document_key(part))
+    data = found.get("data")
+    text = data.get(document_key(part)) if isinstance(data, dict) else None
     if not isinstance(text, str):
         raise DocumentError(f"ConfigMap {name} has no {document_key(part)}")
     return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -132,8 +132,8 @@ class StoredAgent:
             generation=int(metadata.get("generation", 1)),
             resource_version=int(metadata["resourceVersion"]),
             deleting="deletionTimestamp" in metadata,
-            spec=item.get("spec") or {},
-            status=item.get("status") or {},
+            spec=_mapping(item.get("spec")),
+            status=_mapping(item.get("status")),
         )
 
     @property
@@ -154,28 +154,42 @@ class StoredAgent:
     @property
     def active_revision(self) -> str | None:
         """Revision that the operator has put in effect, if any."""
-        return self.status.get("activeRevision") or None
+        return _text(self.status.get("activeRevision"))
 
     @property
     def tenant_id(self) -> str | None:
         """Tenant that the operator found for it, if any."""
-        return self.status.get("tenantId") or None
+        return _text(self.status.get("tenantId"))
 
     @property
     def observed_time(self) -> datetime | None:
-        """When the operator first saw the present generation."""
-        text = self.status.get("observedTime")
-        return datetime.fromisoformat(text) if text else None
+        """When the operator first saw the present generation; None also for what is no moment.
+
+        An API server takes offsets and years that Python has not.
+        """
+        try:
+            return datetime.fromisoformat(_text(self.status.get("observedTime")) or "").astimezone(UTC)
+        except (ValueError, OverflowError):
+            return None
 
     def condition(self, kind: ConditionType) -> Mapping[str, Any] | None:
         """Return one of its conditions, or None."""
-        conditions = self.status.get("conditions") or ()
-        return next((found for found in conditions if found.get("type") == kind.value), None)
+        conditions = self.status.get("conditions")
+        known = map(_mapping, conditions if isinstance(conditions, list) else ())
+        return next((found for found in known if found.get("type") == kind.value), None)
 
     def is_true(self, kind: ConditionType) -> bool:
         """Whether a condition is True."""
         found = self.condition(kind)
         return found is not None and found.get("status") == "True"
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value or None if isinstance(value, str) else None
 
 
 def micro_time(moment: datetime) -> str:

@@ -113,8 +113,8 @@ class Follower:
             try:
                 async for kind, item in events:
                     await queue.put(Change(kind, item))
-            except KubeError:
-                await queue.put(None)
+            except Exception:
+                await queue.put(None)  # nobody waits for more
                 raise
             await queue.put(None)
 
