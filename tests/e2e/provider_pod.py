@@ -59,7 +59,7 @@ class Providers:
         self._cluster.kubectl(
             *("wait", "pod", "--all", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=120s")
         )
-        self._tell("PUT", "/", json.dumps({"kind": "answer", "echo": True, "delay_s": 0.2}))
+        self._tell("PUT", "/", json.dumps({"kind": "echo", "delay_s": 0.2}))
 
     def up(self) -> None:
         """Have both providers answer."""

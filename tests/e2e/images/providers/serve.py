@@ -4,7 +4,8 @@
 Port  What listens
 ====  =======================================================================================
 8000  the switch: ``POST /up``, ``POST /down``, ``GET /`` (what was served), ``PUT /`` with an
-      act as JSON, like ``{"kind": "status", "status": 503}`` or ``{"kind": "answer", "text": "Hi"}``
+      act as JSON, like ``{"kind": "status", "status": 503}``, ``{"kind": "answer", "text": "Hi"}`` or
+      ``{"kind": "echo"}``
 8001  Anthropic's protocol
 8002  OpenAI's protocol
 ====  =======================================================================================
@@ -19,7 +20,7 @@ import json
 import signal
 from typing import Any
 
-from providers import Act, StubProvider  # type: ignore[import-not-found] # its place in the image
+from providers import Act, StubProvider, echo  # type: ignore[import-not-found] # its place in the image
 
 SWITCH = 8000
 """Port of the switch."""
@@ -82,12 +83,18 @@ class Switch:
             await self.turn(up=path == "/up")
         elif (method, path) == ("PUT", "/"):
             try:
-                self.script(Act(**json.loads(body)))
+                self.script(_act(json.loads(body)))
             except (TypeError, ValueError):
                 return "400 Bad Request"
         elif (method, path) != ("GET", "/"):
             return "404 Not Found"
         return "200 OK"
+
+
+def _act(told: dict[str, Any]) -> Any:
+    if told.get("kind") == "echo":
+        return echo(delay_s=told.get("delay_s", 0.0))
+    return Act(**told)
 
 
 async def main() -> None:
