@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hypothesis import strategies as st
+
 from shared.models import API_VERSION, MAX_SPEC_BYTES
 
 LABEL = "a" * 63
@@ -192,3 +194,29 @@ def _wrong() -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{part} unknown field", agent({"displayName": "Ada", part: {"novelty": "x"}})
     for field in ("onFallback", "suspended", "revisionHistoryLimit"):
         yield f"{field} null", agent({"displayName": "Ada", field: None})
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.builds(
+    "{}{}{}".format,
+    st.sampled_from(["", "a"]),
+    st.sampled_from([*CHARACTERS.values()]),
+    st.sampled_from(["", "b"]),
+)
+"""Short texts, of which many hold a character that is seen differently."""
+
+misfits = st.none() | st.booleans() | st.integers(-1, 21) | texts | st.lists(texts, max_size=3)
+"""What may stand where something else is meant."""
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> dict[str, Any]:
+    """Make a spec of fields that exist, most of them good."""
+    spec: dict[str, Any] = {"displayName": draw(st.just("Ada") | texts)}
+    places = [(path, texts) for path in TEXTS] + [(path, st.lists(texts, max_size=4)) for path in LISTS]
+    for path, made in draw(st.lists(st.sampled_from(places), max_size=5)):
+        inner = spec
+        for name in path[:-1]:
+            inner = inner.setdefault(name, {})
+        inner[path[-1]] = draw(made)
+    spec["onFallback"] = draw(st.sampled_from(["allow", "disclose", "refuse"]))
+    return spec

@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import assume, given
 from pydantic import ValidationError
 
 from docs.generate import AGENT_DEFINITION, agent_definition
 from konstruct_operator.crd import PATTERN_MESSAGES, custom_resource_definition
 from shared.models import Agent
-from tests.operator.operator_corpus import LABEL, agent, corpus
+from tests.operator.operator_corpus import LABEL, agent, corpus, misfits, specs
 from tests.operator.operator_stage import AdminApi, install_crd
 from tests.support.control_plane import ControlPlane
+from tests.support.fuzzing import tries
+from tests.support.strategies import damaged
 
 CORPUS = corpus()
 
@@ -59,6 +62,16 @@ def test_the_corpus_is_large_and_has_both_kinds() -> None:
 def test_model_and_api_server_agree(api: AdminApi, name: str) -> None:
     ours, our_reason = modelled(CORPUS[name])
     theirs, their_reason = stored(api, CORPUS[name])
+    assert ours == theirs, f"model: {our_reason or 'good'}\nAPI server: {their_reason or 'good'}"
+
+
+@pytest.mark.timeout(0)
+@given(spec=specs() | specs().flatmap(lambda whole: damaged(whole, misfits)))
+@tries(60)
+def test_model_and_api_server_agree_on_any_spec(api: AdminApi, spec: Any) -> None:
+    assume("\\ud800" not in json.dumps(spec))  # no client can send half a character
+    ours, our_reason = modelled(agent(spec))
+    theirs, their_reason = stored(api, agent(spec))
     assert ours == theirs, f"model: {our_reason or 'good'}\nAPI server: {their_reason or 'good'}"
 
 
