@@ -152,6 +152,7 @@ def test_the_key_is_changed_under_steady_messages(cell: Cell, monkeypatch: pytes
     assert "a delivery was refused" not in cell.logs()
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("lenient", [True, False])
 def test_a_key_is_introduced_under_steady_messages(
     cell: Cell, monkeypatch: pytest.MonkeyPatch, lenient: bool
@@ -168,7 +169,7 @@ def test_a_key_is_introduced_under_steady_messages(
         last.stop()
         more(cell, sent)
     # Strict from the start, what is refused is recorded, and comes again from PostgreSQL.
-    assert {cell.reply(message, within_s=60).status for message in sent} == {MessageStatus.ANSWERED}
+    assert {cell.reply(message, within_s=90).status for message in sent} == {MessageStatus.ANSWERED}
     assert (worker.refused() > 0) is not lenient
     forge(cell.message(FORGED).model_dump(mode="json"), **{HEADER: "v1=wrong"})
     eventually(lambda: "none by a key of ours" in cell.logs(), what="a wrong signature refused all the same")

@@ -39,4 +39,5 @@ def more(cell: Cell, sent: list[KonstructMessage]) -> None:
     """Wait until some that are sent from now on are answered."""
     until = len(sent) + 10
     eventually(lambda: len(sent) >= until, what="ten more messages")
-    cell.reply(sent[until - 1])
+    # Refused by a worker, a message comes again after some seconds, and may be refused again.
+    cell.reply(sent[until - 1], within_s=90)
