@@ -27,8 +27,8 @@ def test_a_reply_passes(cell: Cell) -> None:
 
 
 def test_an_apology_passes_if_it_may_and_its_reason_is_shown(cell: Cell) -> None:
-    environment = {"KONSTRUCT_LLM_POOL_URL": "http://127.0.0.1:1"}
-    cell.start_worker(**environment)
+    # A message waits for an llm-pool that is away for as long as its deadline is.
+    cell.start_worker(KONSTRUCT_LLM_POOL_URL="http://127.0.0.1:1", KONSTRUCT_MESSAGE_DEADLINE_S="10")
     refused = run(cell, "--timeout=60")
     assert refused.returncode == 1
     assert "helm test: the message ended as apologised (" in refused.stderr
