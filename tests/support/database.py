@@ -65,16 +65,21 @@ def make_template(server: Postgres) -> str:
 def fresh_database(server: Postgres, template: str) -> Iterator[Database]:
     """Make a copy of the template, and drop it at the end."""
     name = f"konstruct_{next(_numbers)}"
+    _as_superuser(server, f"create database {name} template {template} owner {OWNER.user}")
+    yield Database(
+        name=name,
+        superuser_url=server.superuser_url(name),
+        owner_url=server.url(name, *OWNER),
+        service_url=server.url(name, *SERVICE),
+        system_url=server.url(name, *SYSTEM),
+    )
+    _as_superuser(server, f"drop database {name} with (force)")
+
+
+def _as_superuser(server: Postgres, statement: str) -> None:
+    # A connection for each: the server may be killed and started again in between.
     with psycopg.connect(server.superuser_url(), autocommit=True) as connection:
-        connection.execute(f"create database {name} template {template} owner {OWNER.user}")
-        yield Database(
-            name=name,
-            superuser_url=server.superuser_url(name),
-            owner_url=server.url(name, *OWNER),
-            service_url=server.url(name, *SERVICE),
-            system_url=server.url(name, *SYSTEM),
-        )
-        connection.execute(f"drop database {name} with (force)")
+        connection.execute(statement)
 
 
 @pytest.fixture(scope="session")
