@@ -72,6 +72,13 @@ def test_deliveries_now_and_then_are_enough() -> None:
 
 
 @dataclass
+class Reached:
+    """What was reached so far."""
+
+    missing: str | None = None
+
+
+@dataclass
 class Parts:
     """What the server asks of a worker."""
 
@@ -79,6 +86,7 @@ class Parts:
     hearing: Hearing = field(default_factory=lambda: Hearing(deaf_s=0))
     running: Running = field(default_factory=lambda: Running(drain_s=0))
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
+    reaching: Reached = field(default_factory=Reached)
 
 
 def test_the_probes_tell_alive_from_ready() -> None:
@@ -94,6 +102,9 @@ def test_the_probes_tell_alive_from_ready() -> None:
 
     try:
         assert probes() == (200, 200)
+        parts.reaching.missing = "Redis"
+        assert probes() == (200, 503)
+        parts.reaching.missing = None
         parts.accepting = False
         assert probes() == (200, 503)
         parts.accepting = True
