@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.agents.patience import backoff_s
 from shared.db import refuse_unsafe_role
+from shared.tls import certificate_fault
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ class Reaching:
                 refuse_unsafe_role(self._engine)
                 break
             except (SQLAlchemyError, psycopg.Error) as error:
+                if certificate_fault(error) is not None:
+                    raise  # no waiting mends that
                 if attempt == 0:
                     log.warning("PostgreSQL is away: waiting for it (%s)", _cause(error))
                 time.sleep(backoff_s(attempt))
