@@ -33,9 +33,7 @@ def redis(tmp_path: Path) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def own_cell(
-    postgres: Postgres, redis: Redis, broker_url: str, stub_pool: StubPool, tmp_path: Path
-) -> Iterator[Cell]:
+def own_cell(postgres: Postgres, redis: Redis, stub_pool: StubPool, tmp_path: Path) -> Iterator[Cell]:
     """Set up a cell whose servers may be stopped: no other test uses them."""
-    with open_own_cell(postgres, redis, broker_url, stub_pool, tmp_path) as made:
+    with open_own_cell(postgres, redis, stub_pool, tmp_path) as made:
         yield made

@@ -25,9 +25,9 @@ pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")
-def scene(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Let everything go wrong once."""
-    with open_scene(broker_url, tmp_path_factory.mktemp("canaries")) as made:
+    with open_scene(tmp_path_factory.mktemp("canaries")) as made:
         yield made
 
 

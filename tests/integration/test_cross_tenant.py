@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from konstruct_cli.stack.postgres import Postgres
+from konstruct_cli.stack.redis import Redis
 from orchestrator.control import worker_status
 from orchestrator.evidence import Evidence
 from orchestrator.main import app
@@ -215,12 +216,12 @@ ATTEMPTS = (
 def world(
     postgres_server: Postgres,
     template_database: str,
-    broker_url: str,
+    redis_server: Redis,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Crossing]:
     """Start the system once; print the matrix at the end (``pytest -s`` shows it)."""
     folder = tmp_path_factory.mktemp("two-tenants")
-    with two_tenants(postgres_server, template_database, broker_url, folder) as made:
+    with two_tenants(postgres_server, template_database, redis_server.url(), folder) as made:
         yield made
     sys.stdout.write(f"\n{matrix(ATTEMPTS)}")
 

@@ -19,7 +19,7 @@ from shared.migrate import ensure_logins, migrate
 from shared.reply import MessageStatus
 from tests.support.database import OWNER, SERVICE, SYSTEM, Database, make_template
 from tests.support.pool import StubPool
-from tests.support.worker import Cell, use_broker, write_agent
+from tests.support.worker import Cell, write_agent
 
 PAGE = Path(__file__).parents[2] / "docs" / "data.md"
 
@@ -64,7 +64,7 @@ def of(server: Postgres, name: str) -> Database:
 
 
 def test_what_was_finished_is_there_and_what_was_not_is_answered(
-    servers: tuple[Postgres, Postgres], broker_url: str, stub_pool: StubPool, tmp_path: Path
+    servers: tuple[Postgres, Postgres], redis_server: Redis, stub_pool: StubPool, tmp_path: Path
 ) -> None:
     lost, new = servers
     agents = tmp_path / "agents"
@@ -73,8 +73,7 @@ def test_what_was_finished_is_there_and_what_was_not_is_answered(
         write_agent(agents, tenant, "ada")
     before = of(lost, make_template(lost))
     with Redis(tmp_path / "redis", appendonly=False) as redis:
-        use_broker(redis.url(), results=False)
-        cell = Cell(before, redis.url(), stub_pool, agents, tmp_path)
+        cell = Cell(before, redis.url(), stub_pool, agents, tmp_path, results=False)
         with cell.on_end:
             answered = [cell.message(f"said by {tenant}", tenant_id=tenant) for tenant in ("acme", "globex")]
             cell.start_worker()
@@ -93,10 +92,9 @@ def test_what_was_finished_is_there_and_what_was_not_is_answered(
         connection.execute(f"alter role {OWNER.user} password '{OWNER.password}'")
     migrate(after.owner_url)
     ensure_logins(after.owner_url, service=SERVICE, system=SYSTEM)
-    use_broker(broker_url)
-    cell = Cell(after, broker_url, stub_pool, agents, tmp_path)
-    cell.broker.flushdb()
+    cell = Cell(after, redis_server.url(), stub_pool, agents, tmp_path)
     with cell.on_end:
+        cell.broker.flushdb()
         assert [cell.reply(message) for message in answered] == replies
         cell.start_worker()
         assert cell.reply(waiting, within_s=60).status is MessageStatus.ANSWERED

@@ -115,13 +115,13 @@ def matrix(attempts: Sequence[Attempt]) -> str:
 
 @contextmanager
 def two_tenants(
-    server: Postgres, template: str, broker_url: str, folder: Path, **settings: str
+    server: Postgres, template: str, redis_url: str, folder: Path, **settings: str
 ) -> Iterator[Crossing]:
     """Run providers, a pool and a worker for both tenants; the victim has had a conversation."""
     with (
         fresh_database(server, template) as database,
         running_stub_pool() as unused,
-        open_cell(database, broker_url, unused, folder) as cell,
+        open_cell(database, redis_url, unused, folder) as cell,
     ):
         for agent in (THEIR_AGENT, "ada"):
             write_agent(cell.agents, VICTIM, agent, prompt=f"{PROMPTED} for {agent}.")

@@ -66,7 +66,7 @@ class Scene:
 
 
 @contextmanager
-def open_scene(broker_url: str, folder: Path) -> Iterator[Scene]:
+def open_scene(folder: Path) -> Iterator[Scene]:
     """Run providers, pool, worker, Redis and PostgreSQL through every fault at the level debug."""
     temporary = folder / "tmp"
     temporary.mkdir()
@@ -75,7 +75,7 @@ def open_scene(broker_url: str, folder: Path) -> Iterator[Scene]:
         postgres = running.enter_context(Postgres(folder / "postgres", durable=False))
         redis = running.enter_context(Redis(folder / "redis", password=REDIS_PASSWORD))
         pool = running.enter_context(running_stub_pool())
-        cell = running.enter_context(open_own_cell(postgres, redis, broker_url, pool, folder))
+        cell = running.enter_context(open_own_cell(postgres, redis, pool, folder))
         collector = running.enter_context(running_collector())
         settings = {"KONSTRUCT_LOG_LEVEL": "debug", "TMPDIR": str(temporary), **collector.environment()}
         made = running.enter_context(way(cell, **settings))
@@ -193,7 +193,6 @@ def _processes_cannot_start(scene: Scene) -> None:
     config.write_text(f"model_list: [{{model_name: fast, litellm_params: {{model: x, api_key: {LEAK}}}}}, 7]")
     worker, pool = ["-m", "orchestrator"], ["-c", "from llm_pool.main import run; run()"]
     wrong: list[tuple[list[str], dict[str, str]]] = [
-        (worker, {"KONSTRUCT_DATABASE_URL": scene.postgres.url("konstruct", "konstruct_app", LEAK)}),
         (worker, {"KONSTRUCT_DATABASE_URL": f"postgresql://app:{LEAK}@{LEAK}@127.0.0.1/x"}),
         (worker, {"KONSTRUCT_LEASE_S": LEAK}),
         (pool, {"KONSTRUCT_LLM_POOL_CONFIG": str(config)}),
@@ -214,3 +213,12 @@ def _processes_cannot_start(scene: Scene) -> None:
         )
         assert done.returncode, (arguments, changed, done.stdout, done.stderr)
         scene.ended.append(done)
+    _a_worker_waits(scene)
+
+
+def _a_worker_waits(scene: Scene) -> None:
+    """Refuse a worker's password: that may be mended while it waits."""
+    refused = scene.postgres.url("konstruct", "konstruct_app", LEAK)
+    waiting = scene.way.cell.launch_worker(KONSTRUCT_DATABASE_URL=refused)
+    eventually(lambda: "password authentication failed" in waiting.log.read_text())
+    waiting.stop()

@@ -11,14 +11,12 @@ from konstruct_cli.stack.redis import Redis
 from shared.migrate import ensure_logins, migrate
 from tests.support.database import SERVICE, SYSTEM, Database
 from tests.support.pool import StubPool
-from tests.support.worker import Cell, open_cell, use_broker
+from tests.support.worker import Cell, open_cell
 
 
 @contextmanager
-def open_own_cell(
-    postgres: Postgres, redis: Redis, broker_url: str, pool: StubPool, folder: Path
-) -> Iterator[Cell]:
-    """Set up a cell on these servers; this process sends to `broker_url` again afterwards."""
+def open_own_cell(postgres: Postgres, redis: Redis, pool: StubPool, folder: Path) -> Iterator[Cell]:
+    """Set up a cell on these servers."""
     owner_url = postgres.create_database("konstruct")
     migrate(owner_url)
     ensure_logins(owner_url, service=SERVICE, system=SYSTEM)
@@ -29,7 +27,5 @@ def open_own_cell(
         service_url=postgres.url("konstruct", *SERVICE),
         system_url=postgres.url("konstruct", *SYSTEM),
     )
-    use_broker(redis.url(), results=False)
-    with open_cell(database, redis.url(), pool, folder) as made:
+    with open_cell(database, redis.url(), pool, folder, results=False) as made:
         yield made
-    use_broker(broker_url)

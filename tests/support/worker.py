@@ -74,10 +74,13 @@ class Cell:
     pool: StubPool
     agents: Path
     folder: Path
+    results: bool = True
+    """Whether this process waits for results in Redis; Celery takes the end of that Redis badly."""
     workers: list[ManagedProcess] = field(default_factory=list)
     on_end: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
+        self.on_end.enter_context(sending_to(self.redis_url, results=self.results))
         patch = pytest.MonkeyPatch()
         patch.setenv("KONSTRUCT_PAYLOAD_KEY", PAYLOAD_KEY)  # this process sends, and signs
         self.on_end.callback(patch.undo)
@@ -173,52 +176,42 @@ class Cell:
         return "".join(worker.log.read_text() for worker in self.workers)
 
 
-def use_broker(url: str, *, results: bool = True) -> None:
-    """Make this process a sender to another broker: Celery keeps its connections otherwise.
+@contextmanager
+def sending_to(url: str, *, results: bool = True) -> Iterator[None]:
+    """Make this process a sender to another broker for a while, and to the one before it again."""
+    before = (str(app.conf.broker_url), str(app.conf.result_backend))
+    _send_to(url, url if results else "disabled://")
+    try:
+        yield
+    finally:
+        _send_to(*before)
 
-    Without `results` nothing here waits for results in Redis, whose end Celery would take badly.
-    """
+
+def _send_to(broker: str, backend: str) -> None:
+    # Celery keeps its connections otherwise.
     app.close()
     vars(app).pop("amqp", None)
     app._backend_cache = None  # type: ignore[attr-defined]
     vars(app._local).pop("backend", None)  # type: ignore[attr-defined]
-    app.conf.update(broker_url=url, result_backend=url if results else "disabled://")
+    app.conf.update(broker_url=broker, result_backend=backend)
 
 
 @contextmanager
-def sending_to(url: str) -> Iterator[None]:
-    """Make this process a sender to another broker for a while."""
-    before = str(app.conf.broker_url)
-    use_broker(url)
-    try:
-        yield
-    finally:
-        use_broker(before)
-
-
-@pytest.fixture(scope="session")
-def broker_url(redis_server: Redis) -> Iterator[str]:
-    """Make this process a sender to the session's Redis; each test finds it empty."""
-    url = redis_server.url()
-    use_broker(url)
-    yield url
-    app.close()
-
-
-@contextmanager
-def open_cell(database: Database, broker_url: str, pool: StubPool, folder: Path) -> Iterator[Cell]:
+def open_cell(
+    database: Database, redis_url: str, pool: StubPool, folder: Path, *, results: bool = True
+) -> Iterator[Cell]:
     """Set up a cell with one agent on an emptied broker; its workers end with the block."""
     agents = folder / "agents"
     agents.mkdir()
     write_agent(agents, "acme", "ada")
-    made = Cell(database, broker_url, pool, agents, folder)
-    made.broker.flushdb()
+    made = Cell(database, redis_url, pool, agents, folder, results)
     with made.on_end:
+        made.broker.flushdb()
         yield made
 
 
 @pytest.fixture
-def cell(database: Database, broker_url: str, stub_pool: StubPool, tmp_path: Path) -> Iterator[Cell]:
+def cell(database: Database, redis_server: Redis, stub_pool: StubPool, tmp_path: Path) -> Iterator[Cell]:
     """Set up a broker, a database, a pool and one agent; start workers with ``cell.start_worker()``."""
-    with open_cell(database, broker_url, stub_pool, tmp_path) as made:
+    with open_cell(database, redis_server.url(), stub_pool, tmp_path) as made:
         yield made
