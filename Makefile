@@ -38,7 +38,7 @@ demo: setup ## Show the main job: two tenants' agents answer, on embedded real p
 	@$(BIN)/konstruct demo
 
 test: setup ## Run every test that needs no cluster; starts the PostgreSQL, the Redis and the API server it needs
-	@$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadgroup $(PYTEST_ARGS)
+	@$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 fuzz: setup ## Look for what breaks, with FUZZ_FACTOR times the examples of `make test` and a seed that is new each time
 	@echo "replay with: make fuzz FUZZ_FACTOR=$(FUZZ_FACTOR) FUZZ_SEED=$(FUZZ_SEED)"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
+import pytest
 
 from konstruct_cli.stack.postgres import Postgres
 from konstruct_cli.stack.process import claim_port
@@ -83,6 +86,20 @@ def test_a_worker_that_starts_before_redis_waits_for_it(own_cell: Cell, redis: R
     with Redis(redis.data_dir, redis.port, password=redis.password, appendonly=True):
         works_at(listen, own_cell)
         assert "Traceback" not in own_cell.logs()
+
+
+@pytest.mark.parametrize("store", ["PostgreSQL", "Redis"])
+def test_a_worker_that_waits_ends_when_it_is_told_to(
+    own_cell: Cell, postgres: Postgres, redis: Redis, store: str
+) -> None:
+    """By itself: what has no handler for the signal would not end as process 1 of a container."""
+    (postgres if store == "PostgreSQL" else redis).stop()
+    waits_for(own_cell, store)
+    worker = own_cell.workers[0]
+    os.kill(worker.pid, signal.SIGTERM)
+    eventually(lambda: worker.exit_code() is not None, what="the worker's end")
+    assert worker.exit_code() == 0
+    assert "Traceback" not in own_cell.logs()
 
 
 def test_probes_stay_as_they_are_while_what_is_needed_goes_and_comes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -161,6 +162,8 @@ def run() -> None:
     except ConfigurationError as error:
         sys.stderr.write(f"konstruct-worker: {error}\n")
         sys.exit(2)
+    # Until Celery takes this over. As process 1 of a container, one without a handler is not ended by it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     be_careful()
     _log_to_stderr()  # Celery asks for it only after it has had warnings to give
     app.worker_main(
