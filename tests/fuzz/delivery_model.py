@@ -6,6 +6,7 @@ whether a lease has run out as well as PostgreSQL does.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -201,8 +202,15 @@ class Model:
         sent.reply, sent.owner = reply, None
 
     def retry(self, sent: Sent) -> None:
-        """Begin again with a parked message."""
+        """Begin again with a parked message, as if it came now."""
         sent.reply, sent.deaths, sent.errors = None, 0, 0
+        self.sent[sent.key] = self.sent.pop(sent.key)
+
+    def under_way(self) -> Counter[tuple[str, str]]:
+        """Count, for each conversation, what somebody holds by a lease that lasts."""
+        return Counter(
+            (sent.key[0], sent.message.thread_id) for sent in self.unfinished() if not self.free(sent)
+        )
 
     def drop(self, sent: Sent, text: str) -> None:
         """Decide that a parked message stays unanswered."""

@@ -154,6 +154,7 @@ class World(Deliveries):
 
     def check(self) -> None:
         """Compare PostgreSQL with the model, as a superuser and as each tenant sees it."""
+        assert max(self.model.under_way().values(), default=0) <= 1
         rows = self.superuser.execute(ROWS).fetchall()
         assert rows == [sent.row(self.model.now) for sent in self.model.sent.values()]
         for tenant in TENANTS:

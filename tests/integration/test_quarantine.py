@@ -126,3 +126,27 @@ def test_an_agent_that_is_unknown_or_suspended_is_so_in_quarantine(cell: Cell) -
     suspect(cell, 2)
     cell.start_worker()
     assert cell.reply(message).reason == "agent_unknown"
+
+
+def test_what_is_retried_waits_for_what_its_thread_has_come_to(cell: Cell) -> None:
+    """It is answered as if it came now: last, with what was said meanwhile in its history."""
+    dead = cell.message("dead", thread_id="talk")
+    cell.submit(dead)
+    suspect(cell, 3)
+    cell.start_worker()
+    assert cell.reply(dead).reason == "parked"
+    cell.pool.gate.clear()
+    talk = [cell.message(f"talk {number}", thread_id="talk") for number in range(2)]
+    cell.submit(*talk)
+    eventually(lambda: cell.pool.waiting == 1, what="a message of the thread under way")
+    assert parked(cell, "retry", dead.message_id).code == 0
+    other = cell.message("another thread")
+    cell.submit(other)  # behind the retried one in its tenant's line
+    eventually(lambda: other.text in cell.pool.seen(), what="what comes after it under way")
+    under_way = "select text from messages where thread_id = 'talk' and owner is not null"
+    assert cell.database.rows(under_way) == [("talk 0",)]
+    cell.pool.gate.set()
+    assert cell.reply(dead).text == "You said: dead"
+    assert [said for said in cell.pool.seen() if said != other.text] == ["talk 0", "talk 1", "dead"]
+    told = [turn.content for turn in cell.pool.requests[-1].messages[1:]]
+    assert told == ["talk 0", "You said: talk 0", "talk 1", "You said: talk 1", "dead"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import Engine, func, or_, select, update
+from sqlalchemy import Engine, func, or_, select, text, update
 
 from orchestrator.decisions import Decision, ParkedMessage
 from orchestrator.messages import reply_of
+from orchestrator.recording import join_thread
 from orchestrator.replies import FAILURES
 from shared.db import get_session
 from shared.reply import MessageStatus, Reason, Reply
@@ -22,7 +23,9 @@ _DECIDED: Mapping[Decision, Mapping[str, object]] = {
         "reply": None,
         "deaths": 0,
         "errors": 0,
-        "queued_at": None,  # it waits its turn, as if it came now
+        # It waits its turn as if it came now, also in its thread, which has gone on without it.
+        "seq": text("default"),
+        "queued_at": None,
         "due_at": func.now(),
     },
     Decision.DROP: {"reason": Reason.DROPPED.value, "reply": FAILURES[Reason.DROPPED]},
@@ -78,15 +81,17 @@ def list_parked(tenant_id: str, *, on: Engine | None = None) -> list[ParkedMessa
 
 def decide(tenant_id: str, message_id: str, decision: Decision, *, on: Engine | None = None) -> bool:
     """Decide what becomes of a parked message. Returns whether it was parked."""
+    is_it = (
+        messages.c.tenant_id == tenant_id,
+        messages.c.message_id == message_id,
+        messages.c.reason == Reason.PARKED,
+    )
     with tenant_scope(tenant_id), get_session(on) as session:
+        thread_id = session.execute(select(messages.c.thread_id).where(*is_it)).scalar()
+        if thread_id is None:
+            return False
+        join_thread(session, tenant_id, thread_id)
         decided = session.execute(
-            update(messages)
-            .where(
-                messages.c.tenant_id == tenant_id,
-                messages.c.message_id == message_id,
-                messages.c.reason == Reason.PARKED,
-            )
-            .values(_DECIDED[decision])
-            .returning(messages.c.seq)
+            update(messages).where(*is_it).values(_DECIDED[decision]).returning(messages.c.seq)
         )
         return decided.one_or_none() is not None

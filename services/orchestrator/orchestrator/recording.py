@@ -33,11 +33,18 @@ class Recorded:
     """Whether it was recorded just now."""
 
 
+def join_thread(session: Session, tenant_id: str, thread_id: str) -> None:
+    """Be the only one, until the transaction ends, who gives messages of a thread their place in it.
+
+    A sequence number is then never seen before a lower one of its thread, which is what lets a claim trust
+    that nothing earlier is to come.
+    """
+    thread = f"{tenant_id}/{thread_id}"
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(thread, 0))))
+
+
 def record_message(session: Session, message: KonstructMessage, *, queued: bool = True) -> Recorded:
     """Record `message` unless its id is recorded already.
-
-    Inserts of one thread are done one at a time: a sequence number is then never seen before a lower one
-    of its thread, which is what lets a claim trust that nothing earlier is to come.
 
     Args:
         session: Of the message's tenant.
@@ -47,8 +54,7 @@ def record_message(session: Session, message: KonstructMessage, *, queued: bool 
     Raises:
         MessageConflictError: another message was recorded under this id.
     """
-    thread = f"{message.tenant_id}/{message.thread_id}"
-    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(thread, 0))))
+    join_thread(session, message.tenant_id, message.thread_id)
     values = message.model_dump(include={"tenant_id", "message_id", "sent_at", *CONTENT})
     values["traceparent"] = trace_headers().get("traceparent")
     if not queued:
