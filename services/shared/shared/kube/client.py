@@ -40,6 +40,9 @@ WATCH_SECONDS = 290
 WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=90)
 """A watch without a word for so long is dead: the API server sends a bookmark about once a minute."""
 
+LONGEST_MESSAGE = 2000
+"""Characters of a refusal that are repeated."""
+
 _NO_JSON = (ValueError, RecursionError, LookupError, TypeError, AttributeError)
 """What reading raises that is no JSON, or has another form: something in the API server's place wrote it."""
 
@@ -88,11 +91,15 @@ class KubeClient:
         query["limit"] = str(PAGE)
         while True:
             page = await self._request("GET", path, query, accept=accept)
-            items += [_slim(item) for item in page.get("items") or ()]
-            metadata = page["metadata"]
-            if not metadata.get("continue"):
-                return items, str(metadata["resourceVersion"])
-            query["continue"] = metadata["continue"]
+            try:
+                items += [_slim(item) for item in page["items"] or ()]
+                metadata = page["metadata"]
+                version, more = str(metadata["resourceVersion"]), metadata.get("continue")
+            except _NO_JSON as error:
+                raise UnreachableError(f"GET {path}: an answer that is no list") from error
+            if not more:
+                return items, version
+            query["continue"] = str(more)
 
     async def watch(
         self,
@@ -217,7 +224,7 @@ class KubeClient:
             text = await response.text()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise UnreachableError(f"{method} {path}: {type(error).__name__}") from error
-        raise error_for(response.status, f"{method} {path}: {_message(text)}")
+        raise error_for(response.status, f"{method} {path}: {_told(response, text)}")
 
     async def _open(self) -> tuple[Configuration, Connections]:
         async with self._opening:
@@ -231,10 +238,10 @@ async def _events(path: str, response: aiohttp.ClientResponse) -> AsyncIterator[
     try:
         async for line in response.content:
             event = json.loads(line)
-            kind, item = event["type"], _slim(event["object"])
+            kind, item = event["type"], event["object"]
             if kind == "ERROR":
-                raise error_for(int(item.get("code", 500)), str(item.get("message", "")))
-            yield kind, item
+                raise error_for(int(item.get("code", 500)), _unsigned(response, str(item.get("message", ""))))
+            yield kind, _slim(item)
     except (TimeoutError, aiohttp.ClientError, OSError, *_NO_JSON) as error:
         raise UnreachableError(f"the watch of {path} broke: {type(error).__name__}") from error
     finally:
@@ -252,12 +259,19 @@ def _selectors(label_selector: str | None, field_selector: str | None) -> dict[s
 
 def _slim(item: Object) -> Object:
     """Drop what nobody here reads and what makes up half of an object."""
-    item.get("metadata", {}).pop("managedFields", None)
+    item["metadata"].pop("managedFields", None)
     return item
 
 
-def _message(text: str) -> str:
+def _told(response: aiohttp.ClientResponse, text: str) -> str:
+    """Return what a refusal says."""
     try:
-        return str(json.loads(text)["message"])
-    except (ValueError, KeyError, TypeError):
-        return text[:200]
+        return _unsigned(response, str(json.loads(text)["message"]))
+    except _NO_JSON:
+        return _unsigned(response, text)[:200]
+
+
+def _unsigned(response: aiohttp.ClientResponse, text: str) -> str:
+    """Take out of an answer the credential that it was asked with: something in between may repeat it."""
+    credential = response.request_info.headers.get("authorization", "").rpartition(" ")[2]
+    return (text.replace(credential, "***") if credential else text)[:LONGEST_MESSAGE]

@@ -1,0 +1,196 @@
+"""What something in the API server's place may say: the client refuses it in words of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.kube.client import KubeClient
+from shared.kube.documents import read_document
+from shared.kube.errors import ExpiredError, KubeError, UnreachableError
+from shared.kube.objects import Object
+from shared.kube.watch import Change, Follower
+from shared.persona import DocumentError
+from tests.support.false_api import FalseApi, false_api
+
+TOKEN = "canary-token-of-a-kubeconfig"
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[FalseApi]:
+    with false_api() as made:
+        yield made
+
+
+@pytest.fixture
+def kubeconfig(api: FalseApi, tmp_path: Path) -> Path:
+    return api.kubeconfig(tmp_path / "kubeconfig", TOKEN)
+
+
+def ask(kubeconfig: Path, question: Callable[[KubeClient], Awaitable[Any]]) -> Any:
+    async def once() -> Any:
+        client = KubeClient(kubeconfig)
+        try:
+            async with asyncio.timeout(20):
+                return await question(client)
+        finally:
+            await client.close()
+
+    return asyncio.run(once())
+
+
+async def events(client: KubeClient) -> list[tuple[str, Object]]:
+    return [event async for event in await client.watch("/apis/things", "1")]
+
+
+GOOD = {"metadata": {"resourceVersion": "7"}, "items": [{"metadata": {"name": "ada"}}]}
+
+NO_LISTS: dict[str, Any] = {
+    "nothing": {},
+    "no items": {"metadata": {"resourceVersion": "7"}},
+    "no metadata": {"items": []},
+    "metadata null": {"metadata": None, "items": []},
+    "metadata text": {"metadata": "7", "items": []},
+    "no version": {"metadata": {}, "items": []},
+    "items a number": {**GOOD, "items": 7},
+    "items a text": {**GOOD, "items": "ada"},
+    "items of texts": {**GOOD, "items": ["ada"]},
+    "items of nothing": {**GOOD, "items": [None]},
+    "an item without metadata": {**GOOD, "items": [{}]},
+    "an item's metadata null": {**GOOD, "items": [{"metadata": None}]},
+    "one object": {"metadata": {"name": "ada", "resourceVersion": "7"}, "spec": {}},
+}
+
+
+@pytest.mark.parametrize("name", NO_LISTS)
+def test_what_is_no_list_is_refused_in_words(api: FalseApi, kubeconfig: Path, name: str) -> None:
+    api.always(NO_LISTS[name])
+    with pytest.raises(UnreachableError, match="GET /apis/things: an answer that is no list"):
+        ask(kubeconfig, lambda client: client.list("/apis/things"))
+    with pytest.raises(UnreachableError, match="an answer that is no list"):
+        ask(kubeconfig, lambda client: client.list_metadata("/apis/things"))
+
+
+def test_an_empty_list_may_have_null_for_items(api: FalseApi, kubeconfig: Path) -> None:
+    api.always({**GOOD, "items": None})
+    assert ask(kubeconfig, lambda client: client.list("/apis/things")) == ([], "7")
+    api.always(GOOD)
+    assert ask(kubeconfig, lambda client: client.list("/apis/things")) == (GOOD["items"], "7")
+
+
+NO_OBJECTS = {
+    "nothing": b"",
+    "no JSON": b"<html>Welcome",
+    "no Unicode": b'"\xff"',
+    "deep": b"[" * 100_000,
+    "a list": b"[]",
+    "null": b"null",
+    "a text": b'"ada"',
+}
+
+
+@pytest.mark.parametrize("name", NO_OBJECTS)
+def test_what_is_no_object_is_refused_in_words(api: FalseApi, kubeconfig: Path, name: str) -> None:
+    api.always(NO_OBJECTS[name])
+    with pytest.raises(UnreachableError, match="GET /apis/things/ada: "):
+        ask(kubeconfig, lambda client: client.get("/apis/things/ada"))
+
+
+NO_EVENTS = {
+    "no JSON": b"<html>\n",
+    "deep": b"[" * 100_000 + b"\n",
+    "a list": b"[]\n",
+    "null": b"null\n",
+    "no type": b'{"object": {}}\n',
+    "no object": b'{"type": "ADDED"}\n',
+    "object a text": b'{"type": "ADDED", "object": "ada"}\n',
+    "metadata null": b'{"type": "ADDED", "object": {"metadata": null}}\n',
+    "metadata a list": b'{"type": "ADDED", "object": {"metadata": []}}\n',
+    "an error without a number": b'{"type": "ERROR", "object": {"code": "soon"}}\n',
+    "an error with a list for a number": b'{"type": "ERROR", "object": {"code": []}}\n',
+}
+
+
+@pytest.mark.parametrize("name", NO_EVENTS)
+def test_a_watch_that_says_something_else_breaks_in_words(api: FalseApi, kubeconfig: Path, name: str) -> None:
+    api.always(NO_EVENTS[name])
+    with pytest.raises(UnreachableError, match="the watch of /apis/things broke: "):
+        ask(kubeconfig, events)
+
+
+def test_a_watch_tells_the_servers_own_errors(api: FalseApi, kubeconfig: Path) -> None:
+    api.always(b'{"type": "ERROR", "object": {"code": 410, "message": "too old"}}\n')
+    with pytest.raises(ExpiredError, match="410: too old"):
+        ask(kubeconfig, events)
+    api.always(b'{"type": "ERROR", "object": {}}\n')
+    with pytest.raises(UnreachableError, match="500"):
+        ask(kubeconfig, events)
+
+
+STRANGE_CHANGES = {**NO_EVENTS, "no version": b'{"type": "ADDED", "object": {"metadata": {}}}\n'}
+
+
+@pytest.mark.parametrize("name", STRANGE_CHANGES)
+def test_whoever_follows_outlives_it(api: FalseApi, kubeconfig: Path, name: str) -> None:
+    """Its reader ends with an error that nobody waits for: the follower must not wait for more."""
+    good = {"type": "ADDED", "object": {"metadata": {"name": "ada", "resourceVersion": "8"}}}
+    watches = iter([STRANGE_CHANGES[name], json.dumps(good).encode() + b"\n"])
+    last = b""
+
+    def say(path: str, *_: object) -> tuple[int, bytes]:
+        return (200, next(watches, last)) if "watch=true" in path else (200, json.dumps(GOOD).encode())
+
+    api.say = say
+    taken: asyncio.Queue[list[Change]] = asyncio.Queue()
+
+    class Sink:
+        async def replaced(self, objects: list[Object], resource_version: str) -> None:
+            assert (objects, resource_version) == (GOOD["items"], "7")
+
+        async def changed(self, changes: list[Change], resource_version: str) -> None:
+            if resource_version == "8":
+                taken.put_nowait(changes)
+
+    async def follow(client: KubeClient) -> list[Change]:
+        following = asyncio.create_task(Follower(client, "/apis/things", Sink()).run())
+        try:
+            return await taken.get()
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    assert [change.object for change in ask(kubeconfig, follow)] == [good["object"]]
+
+
+@pytest.mark.parametrize("data", [None, [], ["persona.json"], "persona.json", {}, {"persona.json": {}}, 7])
+def test_a_config_map_without_the_document_is_none(api: FalseApi, kubeconfig: Path, data: Any) -> None:
+    api.always({"metadata": {}, "data": data})
+    with pytest.raises(DocumentError, match=r"has no persona\.json"):
+        ask(kubeconfig, lambda client: read_document(client, "acme", "ada", "persona", "0f"))
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        pytest.param(500, f"a proxy repeats: authorization: Bearer {TOKEN}".encode(), id="text"),
+        pytest.param(500, json.dumps({"message": f"who is {TOKEN}?"}).encode(), id="a status"),
+        pytest.param(403, f"{'x' * 190}{TOKEN}".encode(), id="at the end of what is repeated"),
+    ],
+)
+def test_what_repeats_the_token_is_told_without_it(
+    api: FalseApi, kubeconfig: Path, status: int, body: bytes
+) -> None:
+    api.always(body, status)
+    with pytest.raises(KubeError, match=f"{status}: GET") as refused:
+        ask(kubeconfig, lambda client: client.get("/apis/things/ada"))
+    assert TOKEN[:6] not in str(refused.value)
+    said = {"type": "ERROR", "object": {"code": status, "message": body.decode()}}
+    api.always(json.dumps(said).encode() + b"\n")
+    with pytest.raises(KubeError, match=f"{status}: ") as broken:
+        ask(kubeconfig, events)
+    assert TOKEN[:6] not in str(broken.value)
