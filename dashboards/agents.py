@@ -34,7 +34,7 @@ def agents() -> Dashboard:
             Row([_lag(), _unsynced()], title="How edits get into effect"),
             Row([_loaded(), _connected()]),
             Row([_reconciles(), _reconcile_time(), _queue()], title="Operator"),
-            Row([_workers(), _accepting(), _refused()]),
+            Row([_workers(), _accepting(), _not_served()]),
         ],
         groups=False,
     )
@@ -196,10 +196,13 @@ def _accepting() -> Panel:
     )
 
 
-def _refused() -> Panel:
+def _not_served() -> Panel:
     return graph(
-        "Namespaces left to another operator",
-        "Namespaces that this operator does not serve because another one claims them: the log says which.",
-        Query(least(select("konstruct_operator_refused_namespaces")), "namespaces"),
+        "Namespaces that are not served",
+        "Left to another: another operator claims them. No right: listed in `watch.namespaces`, and the "
+        "operator may not read them; `helm upgrade` makes its Role again. The log names them.",
+        Query(least(select("konstruct_operator_refused_namespaces")), "left to another"),
+        Query(greatest(select("konstruct_operator_unreadable_namespaces")), "no right"),
         unit="none",
+        colours={"left to another": NEUTRAL, "no right": BAD},
     )

@@ -46,6 +46,8 @@ OUTCOMES = {
     "deadline_exceeded": YELLOW,
     "providers_failed": BAD,
     "overloaded": PURPLE,
+    "unreachable": BAD,
+    "lost": YELLOW,
 }
 """Colours of outcomes and reasons, wherever one is a series."""
 

@@ -5,15 +5,30 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from dashboards.board import Row, board
-from dashboards.panels import BAD, GOOD, NEUTRAL, PER_SECOND, WARNING, Query, graph, number, rows, timeline
+from dashboards.panels import (
+    BAD,
+    GOOD,
+    NEUTRAL,
+    OUTCOMES,
+    PER_SECOND,
+    UNIMPORTANT,
+    WARNING,
+    Query,
+    graph,
+    number,
+    rows,
+    timeline,
+)
 from dashboards.promql import (
     NOW,
     by_pod,
     greatest,
+    increase,
     quantile,
     rate,
     select,
     total,
+    what_there_is,
 )
 from dashboards.shared_panels import apologies, finished_messages
 
@@ -30,6 +45,8 @@ def workers() -> Dashboard:
             Row([finished_messages(), _put_back()]),
             Row([_accepting(), _consuming(), _in_flight()], title="Workers"),
             Row([_duration(), apologies(), _versions()], title="Answers"),
+            Row([_pool_away(), _pool_retries()], title="Outages"),
+            Row([_requeued(), _parked(), _refused(), _purged()]),
         ],
         groups=False,
     )
@@ -180,4 +197,71 @@ def _versions() -> Panel:
         "Processes by part and version: two versions of one part are a rollout that is under way or stuck.",
         Query(f"count by (component, version) ({select('konstruct_build_info')})"),
         {"component": "Part", "version": "Version", "Value": "Processes"},
+    )
+
+
+def _pool_away() -> Panel:
+    return timeline(
+        "Finds an llm-pool",
+        "A worker that finds none has its messages wait, and asks for it by one request at a time. Those "
+        "whose time runs out get an apology, `pool_unreachable`.",
+        Query(by_pod(select("konstruct_pool_away")), "{{name}}"),
+        {0: ("finds it", GOOD), 1: ("finds none", BAD)},
+    )
+
+
+def _pool_retries() -> Panel:
+    return graph(
+        "Requests sent to the llm-pool again, by reason",
+        "Unreachable: it was not there. Lost: it went away while it answered. Unavailable, overloaded: it, "
+        "or what is in its place said so. Only a share of all requests is sent again.",
+        Query(what_there_is(rate("konstruct_pool_retries_total"), "reason"), "{{name}}"),
+        unit=PER_SECOND,
+        stacked=True,
+        colours=OUTCOMES,
+    )
+
+
+def _requeued() -> Panel:
+    return graph(
+        "Messages queued again",
+        "Their delivery was lost: with a worker that died, with Redis, or with a sender that could not queue "
+        "what it had recorded.",
+        Query(total(rate("konstruct_messages_requeued_total")), "queued again"),
+        unit=PER_SECOND,
+        colours={"queued again": WARNING},
+    )
+
+
+def _parked() -> Panel:
+    return number(
+        "Parked",
+        "Messages that were given up in the time range of the dashboard, because processes died of them. "
+        "They wait for a person: `konstruct parked list`.",
+        Query(total(increase("konstruct_apologies_total", 'reason="parked"')), "messages"),
+        limits=[(0.5, WARNING)],
+        decimals=0,
+    )
+
+
+def _refused() -> Panel:
+    return graph(
+        "Deliveries refused, by reason",
+        "`not_signed`: somebody without the key writes to Redis, or a sender has none or an old one. "
+        "`message_conflict`: another message has its id. `message_invalid`: it could not even be recorded.",
+        Query(what_there_is(rate("konstruct_deliveries_refused_total"), "reason"), "{{name}}"),
+        unit=PER_SECOND,
+        stacked=True,
+        colours={"none": UNIMPORTANT, "not_signed": BAD, "message_conflict": WARNING},
+    )
+
+
+def _purged() -> Panel:
+    return graph(
+        "Messages deleted",
+        "Finished messages that were kept for as long as the settings say (`retention.days`; 0 keeps all). "
+        "None for days though messages come: the table only grows.",
+        Query(total(rate("konstruct_messages_purged_total")), "deleted"),
+        unit=PER_SECOND,
+        colours={"deleted": UNIMPORTANT},
     )

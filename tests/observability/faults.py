@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 from tests.observability.stage import HOME, Stage
 from tests.operator.operator_stage import operator_rbac
-from tests.support.toolchain import tool
 
 RUSH = 400
 """Completions, and as many messages, that come at once in a rush."""
@@ -27,6 +26,14 @@ def an_edit(stage: Stage) -> Iterator[None]:
 def a_rush(stage: Stage) -> Iterator[None]:
     """Send very much at once."""
     stage.load.rush(RUSH, RUSH)
+    yield
+
+
+@contextmanager
+def a_stranger_and_a_killer(stage: Stage) -> Iterator[None]:
+    """Have somebody without the key queue a message, and one be there that processes died of."""
+    stage.load.forge()
+    stage.load.poison()
     yield
 
 
@@ -63,4 +70,4 @@ def no_rights(stage: Stage) -> Iterator[None]:
         stage.edit("Answer in verse.")
         yield
     finally:
-        plane.apply(operator_rbac(tool("helm"), HOME, HOME, ()))
+        plane.apply(operator_rbac(stage.cluster.helm, HOME, HOME, stage.cluster.watched))

@@ -15,8 +15,12 @@ from typing import Any, Self
 import httpx
 from sqlalchemy import Engine
 
+from orchestrator.main import TASK_NAME, app
+from orchestrator.recording import record_message
 from orchestrator.sending import submit
+from shared.db import get_session
 from shared.models import KonstructMessage
+from shared.rls import tenant_scope
 from tests.support.database import Database
 from tests.support.waiting import eventually
 
@@ -103,6 +107,18 @@ class Load:
         for send, count in ((self._send, messages), (self._complete, completions)):
             self._sent += [self._senders.submit(send, next(self._numbers)) for _ in range(count)]
 
+    def forge(self) -> None:
+        """Queue a message without a signature."""
+        forged = _message(next(self._numbers)).model_dump(mode="json")
+        app.send_task(TASK_NAME, args=(forged,), ignore_result=True)
+
+    def poison(self) -> None:
+        """Record a message that processes have died of, the last of them in quarantine."""
+        message = _message(next(self._numbers))
+        with tenant_scope(message.tenant_id), get_session(self._engine) as session:
+            record_message(session, message)
+        self._database.execute(f"update messages set deaths = 3 where message_id = '{message.message_id}'")
+
     def completions(self) -> int:
         """Count the direct completions that have ended."""
         return len(self._direct)
@@ -143,11 +159,14 @@ class Load:
         self._direct.append(_of_answer(group, answer.status_code, answer.json()))
 
     def _send(self, number: int) -> None:
-        tenant, agent = AGENTS[number % len(AGENTS)]
-        message = KonstructMessage(
-            tenant_id=tenant, thread_id=f"thread-{number}", agent=agent, sender="load", text=f"Hello {number}"
-        )
-        submit(message, on=self._engine)
+        submit(_message(number), on=self._engine)
+
+
+def _message(number: int) -> KonstructMessage:
+    tenant, agent = AGENTS[number % len(AGENTS)]
+    return KonstructMessage(
+        tenant_id=tenant, thread_id=f"thread-{number}", agent=agent, sender="load", text=f"Hello {number}"
+    )
 
 
 def _of_answer(group: str, status: int, body: dict[str, Any]) -> Ended:

@@ -102,9 +102,17 @@ REST = (
         fires=frozenset({"KonstructMetricsAbsent/worker", "KonstructAgentNotSynced"}),
     ),
     Phase(
-        "an operator without rights", fault=faults.no_rights, fires=frozenset({"KonstructOperatorFailing"})
+        "an operator without rights",
+        fault=faults.no_rights,
+        fires=frozenset({"KonstructOperatorFailing", "KonstructNamespaceUnreadable"}),
     ),
-    Phase("its rights again", fires=frozenset({"KonstructConfigLag/fast"})),
+    Phase(
+        "its rights again; a stranger and a killer",
+        fault=faults.a_stranger_and_a_killer,
+        fires=frozenset(
+            {"KonstructConfigLag/fast", "KonstructDeliveriesUnsigned", "KonstructMessagesParked"}
+        ),
+    ),
     Phase(
         "no Kubernetes API",
         fault=faults.no_api,

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from konstruct_cli.stack.postgres import Postgres
@@ -32,7 +33,7 @@ from tests.support.control_plane import ControlPlane
 from tests.support.database import Database, fresh_database, make_template
 from tests.support.prometheus import Api, Prometheus
 from tests.support.waiting import eventually
-from tests.support.worker import sending_to
+from tests.support.worker import PAYLOAD_KEY, sending_to
 
 VALUES = Path(__file__).with_name("values.yaml")
 """Values of the chart beside those of a development cluster: what would take hours is done in seconds."""
@@ -107,7 +108,8 @@ def running_stage(folder: Path) -> Iterator[Stage]:
         plane = end.enter_context(ControlPlane(folder / "plane", audit=True))
         api = AdminApi(plane)
         end.callback(api.close)
-        cluster = released(plane, api, folder, HOME, tuple(dict.fromkeys(tenant for tenant, _ in AGENTS)))
+        tenants = tuple(dict.fromkeys(tenant for tenant, _ in AGENTS))
+        cluster = released(plane, api, folder, HOME, tenants, clusterwide=False)
         end.enter_context(cluster.end)
         pool = LlmPool(_pool_environment(providers), log=folder / "llm-pool.log")
         end.callback(pool.stop)
@@ -120,6 +122,7 @@ def running_stage(folder: Path) -> Iterator[Stage]:
                     "KONSTRUCT_DATABASE_URL": database.service_url,
                     "KONSTRUCT_SYSTEM_DATABASE_URL": database.system_url,
                     "KONSTRUCT_REDIS_URL": redis.url(),
+                    "KONSTRUCT_PAYLOAD_KEY": PAYLOAD_KEY,
                     "KONSTRUCT_LLM_POOL_URL": pool.base_url,
                     "KONSTRUCT_KUBECONFIG": str(account),
                     "KONSTRUCT_RELEASE": HOME,
@@ -150,6 +153,7 @@ def running_stage(folder: Path) -> Iterator[Stage]:
         told = configuration(rendered, targets, folder / "prometheus")
         prometheus = end.enter_context(Prometheus(folder / "prometheus", told))
         end.enter_context(sending_to(redis.url()))
+        end.enter_context(pytest.MonkeyPatch.context()).setenv("KONSTRUCT_PAYLOAD_KEY", PAYLOAD_KEY)
         engine = make_engine(database.settings(worker_concurrency=8))
         end.callback(engine.dispose)
         load = Load(pool.base_url, engine, database)

@@ -12,9 +12,18 @@ from tests.support.toolchain import tool
 
 
 def released(
-    plane: ControlPlane, api: AdminApi, folder: Path, home: str, tenants: tuple[str, ...]
+    plane: ControlPlane,
+    api: AdminApi,
+    folder: Path,
+    home: str,
+    tenants: tuple[str, ...],
+    *,
+    clusterwide: bool = True,
 ) -> OperatorStage:
-    """Make the release's namespace and the tenants', and grant the operator and the workers their rights."""
+    """Make the release's namespace and the tenants', and grant the operator and the workers their rights.
+
+    The operator watches the whole cluster, or not `clusterwide` the tenants' namespaces.
+    """
     install_crd(plane)
     for name in (home, *tenants):
         labels = {TENANT_LABEL: name} if name in tenants else {}
@@ -26,5 +35,5 @@ def released(
         options=("--show-only", "templates/worker/rbac.yaml"),
     )
     plane.apply(*rights)
-    made = OperatorStage(plane, api, tool("helm"), folder, home, tenants, clusterwide=True, release=home)
+    made = OperatorStage(plane, api, tool("helm"), folder, home, tenants, clusterwide, release=home)
     return made.prepare()

@@ -45,6 +45,24 @@
   for: {{ .for }}
   {{- include "konstruct.alertTail" (list $ "KonstructQueueGrowing" "page" dict (print "The queue grows (" $release ")") (printf "At least {{ $value }} messages waited all through the last %s, more than before: workers do not keep up." .window)) | nindent 2 }}
 {{- end }}
+{{- with $alerts.deliveriesUnsigned }}
+- alert: KonstructDeliveriesUnsigned
+  expr: |-
+    sum by (namespace, release) (
+      increase({{ include "konstruct.series" (list $ "konstruct_deliveries_refused_total" `reason="not_signed"`) }}[{{ .window }}])
+    ) > 0
+  for: {{ .for }}
+  {{- include "konstruct.alertTail" (list $ "KonstructDeliveriesUnsigned" "page" dict (print "Deliveries without a valid signature are refused (" $release ")") (printf "About {{ $value | humanize }} in the last %s. Somebody without the key writes to Redis, or a sender has none or an old one, and what it queued is gone." .window)) | nindent 2 }}
+{{- end }}
+{{- with $alerts.messagesParked }}
+- alert: KonstructMessagesParked
+  expr: |-
+    sum by (namespace, release) (
+      increase({{ include "konstruct.series" (list $ "konstruct_apologies_total" `reason="parked"`) }}[{{ .window }}])
+    ) > 0
+  for: {{ .for }}
+  {{- include "konstruct.alertTail" (list $ "KonstructMessagesParked" "ticket" dict (print "Messages are parked (" $release ")") (printf "About {{ $value | humanize }} in the last %s: processes died of them, and they stay unanswered until a person decides." .window)) | nindent 2 }}
+{{- end }}
 {{- $consuming := include "konstruct.series" (list $ "konstruct_worker_consuming" "") }}
 {{- with $alerts.noWorkerConsuming }}
 - alert: KonstructNoWorkerConsuming
@@ -79,6 +97,12 @@
     and {{ $failed }} >= {{ .minFailures }}
   for: {{ .for }}
   {{- include "konstruct.alertTail" (list $ "KonstructOperatorFailing" "ticket" dict (print "The operator fails (" $release ")") (printf "{{ $value | humanizePercentage }} of its looks at Agents failed in the last %s: edits may not take effect." .window)) | nindent 2 }}
+{{- end }}
+{{- with $alerts.namespaceUnreadable }}
+- alert: KonstructNamespaceUnreadable
+  expr: max by (namespace, release) ({{ include "konstruct.series" (list $ "konstruct_operator_unreadable_namespaces" "") }}) > 0
+  for: {{ .for }}
+  {{- include "konstruct.alertTail" (list $ "KonstructNamespaceUnreadable" "ticket" dict (print "The operator may not read namespaces (" $release ")") (printf "For %s it lacked a right in listed namespaces ({{ $value }} now): edits of Agents there do not take effect." .for)) | nindent 2 }}
 {{- end }}
 {{- $whose := ternary (printf " (%s)" $release) "" .Values.monitoring.rules.ownSeriesOnly }}
 {{- range $component, $severity := dict "llm-pool" "page" "worker" "page" "operator" "ticket" }}
