@@ -24,6 +24,7 @@ from dashboards.promql import (
     by_pod,
     greatest,
     increase,
+    least,
     quantile,
     rate,
     select,
@@ -45,7 +46,7 @@ def workers() -> Dashboard:
             Row([finished_messages(), _put_back()]),
             Row([_accepting(), _consuming(), _in_flight()], title="Workers"),
             Row([_duration(), apologies(), _versions()], title="Answers"),
-            Row([_pool_away(), _pool_retries()], title="Outages"),
+            Row([_pool_away(), _pool_retries(), _line()], title="Outages"),
             Row([_requeued(), _parked(), _refused(), _purged()]),
         ],
         groups=False,
@@ -219,6 +220,18 @@ def _pool_retries() -> Panel:
         unit=PER_SECOND,
         stacked=True,
         colours=OUTCOMES,
+    )
+
+
+def _line() -> Panel:
+    line, limit = select("konstruct_tenant_backlog_messages"), select("konstruct_tenant_backlog_limit")
+    return graph(
+        "Longest line of a tenant",
+        "Messages in PostgreSQL that wait their turn, of the tenant that has most, as a share of what may "
+        "(`worker.tenantBacklog`). At 100 % `submit` refuses that tenant's messages.",
+        Query(f"{greatest(line)} / {least(limit)}", "of its limit"),
+        unit="percentunit",
+        limits=[(0.8, WARNING), (1, BAD)],
     )
 
 

@@ -103,6 +103,29 @@ def test_what_it_is_and_does(cell: Cell, url: str) -> None:
     finished(url, 40)
 
 
+def test_the_longest_line_is_that_of_one_tenant(cell: Cell, url: str) -> None:
+    write_agent(cell.agents, "globex", "ada")
+    cell.pool.gate.clear()
+    cell.submit(*(cell.message("hello") for _ in range(60)))
+    cell.submit(*(cell.message("hello", tenant_id="globex") for _ in range(40)))
+
+    def waiting() -> tuple[float, float]:
+        samples = scrape(url)
+        return samples["konstruct_backlog_messages"], samples["konstruct_tenant_backlog_messages"]
+
+    eventually(lambda: waiting()[0] == 60 + 40 - 32, what="a look at what waits")
+    lines = cell.database.rows(
+        "select count(*) from messages where status = 'received' and queued_at is null"
+        " group by tenant_id order by 1"
+    )
+    assert len(lines) == 2
+    assert waiting() == (68, lines[-1][0])
+    assert scrape(url)["konstruct_tenant_backlog_limit"] == 20_000
+    cell.pool.gate.set()
+    finished(url, 100)
+    eventually(lambda: waiting() == (0, 0), what="nothing that waits")
+
+
 def test_a_worker_that_shuts_down_consumes_nothing(cell: Cell, url: str) -> None:
     cell.pool.gate.clear()
     message = cell.message("hello")

@@ -90,6 +90,7 @@ REST = (
         fires=frozenset(
             {
                 "KonstructQueueGrowing",
+                "KonstructBacklogNearLimit",
                 "KonstructMessagesDelayed/fast",
                 "KonstructTokensUnusual",
                 "KonstructCostUnusual",

@@ -54,6 +54,9 @@ SPECS: Mapping[str, Mapping[str, Any]] = {
 WORKER_LEASE_S = 4
 """Seconds without the Kubernetes API after which a worker takes no messages."""
 
+LINE = 100
+"""Messages of a tenant that may wait their turn, as workers see it: senders here refuse none."""
+
 COOLDOWN_S = 2
 """Seconds that a failing deployment is left alone."""
 
@@ -123,6 +126,7 @@ def running_stage(folder: Path) -> Iterator[Stage]:
                     "KONSTRUCT_SYSTEM_DATABASE_URL": database.system_url,
                     "KONSTRUCT_REDIS_URL": redis.url(),
                     "KONSTRUCT_PAYLOAD_KEY": PAYLOAD_KEY,
+                    "KONSTRUCT_TENANT_BACKLOG": str(LINE),
                     "KONSTRUCT_LLM_POOL_URL": pool.base_url,
                     "KONSTRUCT_KUBECONFIG": str(account),
                     "KONSTRUCT_RELEASE": HOME,

@@ -26,7 +26,7 @@ SAMPLE_S = 5.0
 DEAF_S = 60.0
 """Seconds of waiting messages and idle threads after which the worker counts as deaf."""
 
-_BACKLOG = text("select konstruct_backlog()")
+_BACKLOG = text("select konstruct_backlog(), konstruct_longest_line()")
 
 
 class Hearing:
@@ -74,8 +74,16 @@ class Backlog:
         hearing: Hearing,
         idle: Callable[[], bool],
         system_engine: Engine,
-        report: Callable[[int], None],
+        report: Callable[[int, int], None],
     ) -> None:
+        """Keep what it needs.
+
+        Args:
+            hearing: Told how many messages wait in the queue.
+            idle: Whether the worker could take one.
+            system_engine: As the system role, to count across tenants.
+            report: Told the length of the backlog, and of the longest line of one tenant.
+        """
         self._hearing = hearing
         self._idle = idle
         self._system_engine = system_engine
@@ -97,6 +105,6 @@ class Backlog:
         self._hearing.sample(None if found is None else found.waiting, idle=self._idle())
         try:
             with self._system_engine.begin() as connection:
-                self._report(connection.execute(_BACKLOG).scalar_one())
+                self._report(*connection.execute(_BACKLOG).one())
         except SQLAlchemyError as error:
             log.debug("the backlog's length is not known: %s", type(error).__name__)

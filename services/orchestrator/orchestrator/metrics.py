@@ -96,9 +96,20 @@ class WorkerMetrics:
             "Messages that this worker answers at once (threads).",
             registry=self.registry,
         )
-        self.backlog = Gauge(
+        self._backlog = Gauge(
             "konstruct_backlog_messages",
             "Unfinished messages that no worker works on, the same for every worker, as last counted.",
+            registry=self.registry,
+        )
+        self._longest_line = Gauge(
+            "konstruct_tenant_backlog_messages",
+            "Messages that wait their turn, of the tenant that has most, the same for every worker, as last "
+            "counted.",
+            registry=self.registry,
+        )
+        self.line_limit = Gauge(
+            "konstruct_tenant_backlog_limit",
+            "Messages of a tenant that may wait their turn; one more is refused.",
             registry=self.registry,
         )
         self.config_lag = Histogram(
@@ -145,6 +156,11 @@ class WorkerMetrics:
     def retried(self, trouble: Trouble) -> None:
         """Count a request to the llm-pool that is sent again."""
         self._retries.labels(trouble.value).inc()
+
+    def waiting(self, backlog: int, longest_line: int) -> None:
+        """Note how many messages wait in all, and how many of the tenant that has most wait their turn."""
+        self._backlog.set(backlog)
+        self._longest_line.set(longest_line)
 
     def refuse(self, reason: Reason | Literal["not_signed"]) -> None:
         """Count a delivery that was refused, with no reply recorded."""

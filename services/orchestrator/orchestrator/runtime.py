@@ -163,7 +163,7 @@ class Runtime:
             heartbeat=Heartbeat(system_engine, owner, settings.lease_s, running.held),
             metrics=metrics,
             hearing=hearing,
-            backlog=Backlog(hearing, idle, system_engine, metrics.backlog.set),
+            backlog=Backlog(hearing, idle, system_engine, metrics.waiting),
             dispatcher=Dispatcher(engine, system_engine, suspect_from, settings.tenant_queued),
             sweeper=Sweeper(system_engine, suspect_from, metrics.requeued.inc),
             retention=Retention(
@@ -189,6 +189,7 @@ class Runtime:
             pool_away=lambda: self.runner.away,
         )
         self.metrics.in_flight_limit.set(self.settings.worker_concurrency)
+        self.metrics.line_limit.set(self.settings.tenant_backlog)
         self.backlog.start()
         self.dispatcher.start()
         self.sweeper.start()

@@ -45,6 +45,14 @@
   for: {{ .for }}
   {{- include "konstruct.alertTail" (list $ "KonstructQueueGrowing" "page" dict (print "The queue grows (" $release ")") (printf "At least {{ $value }} messages waited all through the last %s, more than before: workers do not keep up." .window)) | nindent 2 }}
 {{- end }}
+{{- with $alerts.backlogNearLimit }}
+- alert: KonstructBacklogNearLimit
+  expr: |-
+    max by (namespace, release) ({{ include "konstruct.series" (list $ "konstruct_tenant_backlog_messages" "") }})
+    / min by (namespace, release) ({{ include "konstruct.series" (list $ "konstruct_tenant_backlog_limit" "") }}) > {{ .share }}
+  for: {{ .for }}
+  {{- include "konstruct.alertTail" (list $ "KonstructBacklogNearLimit" "page" dict (print "Messages of a tenant are refused, or soon will be (" $release ")") "The line of the tenant that has most messages waiting is {{ $value | humanizePercentage }} of what may wait: at 100% its senders are refused.") | nindent 2 }}
+{{- end }}
 {{- with $alerts.deliveriesUnsigned }}
 - alert: KonstructDeliveriesUnsigned
   expr: |-
