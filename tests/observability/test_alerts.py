@@ -46,7 +46,9 @@ def test_alerts_end_when_all_is_well(observed: Run) -> None:
 
 def test_nothing_fires_while_all_is_well(observed: Run) -> None:
     healthy = observed.played[0]
-    assert not list(history(observed.api, healthy.start, healthy.end))
+    begun = {(alert, state) for alert, state, _ in history(observed.api, healthy.start, healthy.end)}
+    # A scrape may see the edit on its way, which is what it is pending for.
+    assert begun <= {("KonstructAgentNotSynced", "pending")}
 
 
 def test_failing_providers_bring_about_no_other_alert(observed: Run) -> None:
