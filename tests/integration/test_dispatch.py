@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 from orchestrator.errors import BacklogFullError
 from orchestrator.recording import put_in_line, record_message
@@ -16,6 +16,7 @@ from shared.models import KonstructMessage
 from shared.reply import MessageStatus
 from shared.rls import tenant_scope
 from tests.support.database import Database
+from tests.support.line import dispatch, record
 from tests.support.stack_command import konstruct
 from tests.support.waiting import eventually
 from tests.support.worker import Cell, write_agent
@@ -132,28 +133,6 @@ def test_a_dispatcher_that_dies_before_it_queues_loses_nothing(cell: Cell, syste
     assert {cell.reply(message).status for message in sent} == {MessageStatus.ANSWERED}
     assert "unfinished messages again" in cell.logs()
     assert eventually(cell.settled)
-
-
-def dispatch(system_engine: Engine, *, free: int, per_tenant: int = 100, most: int = 100) -> list[str]:
-    """Mark as queued what a dispatcher would queue next, and return its ids in order."""
-    call = text("select message_id from konstruct_dispatch(:free, :per_tenant, 2, :most)")
-    with system_engine.begin() as connection:
-        values = {"free": free, "per_tenant": per_tenant, "most": most}
-        return list(connection.execute(call, values).scalars())
-
-
-def record(engine: Engine, *names: str, thread: str | None = None) -> list[KonstructMessage]:
-    """Record messages that wait in line: ``a1`` is tenant a's."""
-    made = [
-        KonstructMessage(
-            tenant_id=name[0], message_id=name, thread_id=thread or name, agent="ada", sender="sam", text="hi"
-        )
-        for name in names
-    ]
-    for message in made:
-        with tenant_scope(message.tenant_id), get_session(engine) as session:
-            record_message(session, message, queued=False)
-    return made
 
 
 def test_places_go_in_turn_to_who_has_the_fewest(engine: Engine, system_engine: Engine) -> None:

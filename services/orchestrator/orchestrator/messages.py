@@ -71,7 +71,7 @@ _CLAIM = text(
     """
     update messages m
        set owner = :owner, lease_expires_at = now() + make_interval(secs => :lease_s),
-           attempt = m.attempt + 1, started_at = now(),
+           attempt = m.attempt + 1, started_at = now(), queued_at = coalesce(m.queued_at, now()),
            deaths = m.deaths + (m.owner is not null)::int
      where m.tenant_id = :tenant_id and m.message_id = :message_id and m.status = 'received'
        and (m.thread_id, m.agent, m.sender, m.channel, m.text)
@@ -93,7 +93,8 @@ _CLAIM = text(
     """
 )
 """Takes a message that is unfinished, nobody's or a silent worker's, and first in its thread. It must be the
-one that was recorded: what another delivery says under its id is not answered in its place.
+one that was recorded: what another delivery says under its id is not answered in its place. What a spare
+delivery brings while it waits in line is in line no more.
 
 The history comes along: everything a message needs from PostgreSQL before it is answered is one
 statement. It is an alias `e` of one table throughout: earlier messages of the thread.

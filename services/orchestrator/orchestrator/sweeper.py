@@ -24,7 +24,7 @@ INTERVAL_S = 1.0
 
 LOST_AFTER_S = 5.0
 """Seconds that a delivery is waited for before it is taken for lost: when Redis holds fewer than there are
-unfinished messages, or has none that waits for a worker."""
+unfinished messages, has none that waits for a worker, or has handed out what was queued later."""
 
 MOST = 500
 """Most messages that one look finds."""

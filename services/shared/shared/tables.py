@@ -83,6 +83,8 @@ messages = Table(
     Column("trace_id", Text),
     # Where the message was recorded in a trace (W3C), so that it stays in it when it is queued again.
     Column("traceparent", Text),
+    # When its delivery was last taken for lost.
+    Column("reclaimed_at", DateTime(timezone=True)),
     PrimaryKeyConstraint("tenant_id", "message_id"),
     CheckConstraint("status in ('received', 'answered', 'apologised', 'failed')", name="status_known"),
     CheckConstraint("(status = 'received') = (finished_at is null)", name="finished_has_time"),
