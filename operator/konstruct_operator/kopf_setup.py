@@ -11,12 +11,9 @@ from typing import Any
 
 import kopf
 
-from shared.kube.client import WATCH_SECONDS
+from shared.kube.client import SILENCE_S, WATCH_SECONDS
 from shared.kube.connections import authorization, load_configuration
-from shared.kube.errors import KubeError
-
-SILENCE_S = 65.0
-"""A watch without a word for so long is dead: the API server sends a bookmark about once a minute."""
+from shared.kube.errors import KubeError, UnreachableError
 
 CREDENTIALS_S = 600
 """Seconds after which the token is read anew; Kubernetes renews it long before it expires."""
@@ -26,10 +23,10 @@ class _Patience:
     """Delays between tries that never end, unlike a list."""
 
     def __iter__(self) -> Iterator[float]:
-        delay = 0.2
+        delay = UnreachableError.first_delay_s
         while True:
             yield delay
-            delay = min(delay * 2, 15.0)
+            delay = min(delay * 2, UnreachableError.longest_delay_s)
 
 
 class _NoDiffs(kopf.DiffBaseStorage):

@@ -140,7 +140,7 @@ class Runtime:
                 await self._begin()
             except KubeError as error:
                 tried += 1
-                delay = UnreachableError.longest_delay_s if tried > 6 else 0.25 * 2.0**tried
+                delay = min(0.25 * 2.0 ** min(tried, 10), UnreachableError.longest_delay_s)
                 hint = "; is the CRD of Agents installed?" if isinstance(error, NotFoundError) else ""
                 log.warning("cannot start yet: %s%s; again in %.1f s", error, hint, delay)
                 await asyncio.sleep(delay)

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit, urlunsplit
 
+from sqlalchemy import text
+
+from shared.db import make_engine
 from shared.reply import MessageStatus
+from shared.rls import tenant_scope
+from shared.stuck import ANSWER_S, LONGEST_S, PING_AFTER_S
+from tests.support.database import Database
 from tests.support.tcp_proxy import Mode, TcpProxy
 from tests.support.waiting import eventually
 from tests.support.worker import Cell
@@ -70,6 +78,31 @@ def test_a_way_to_postgresql_that_stays_silent_holds_no_thread_for_ever(cell: Ce
         replies = [cell.reply(message, within_s=90) for message in (*held, later)]
         assert {reply.status for reply in replies} == {MessageStatus.ANSWERED}
         assert worker.exit_code() is None
+
+
+def test_one_thread_finds_out_that_idle_connections_to_postgresql_fell_silent(database: Database) -> None:
+    """It waits for seconds; what was idle as long as its own is replaced without waiting."""
+    with TcpProxy(port_of(database.service_url)) as proxy, ThreadPoolExecutor(4) as threads:
+        url = through(proxy, database.service_url)
+        engine = make_engine(database.settings(database_url=url, worker_concurrency=4))
+
+        def ask(_: int) -> None:
+            with tenant_scope("acme"), engine.begin() as connection:
+                connection.execute(text("select pg_sleep(0.2)"))
+
+        eventually(lambda: [*threads.map(ask, range(4))] and proxy.count == 4, what="four connections")
+        idle = time.monotonic()
+        proxy.freeze()
+        eventually(lambda: time.monotonic() > idle + 2 * PING_AFTER_S, what="connections that are idle")
+        began = time.monotonic()
+        ask(0)
+        found_out = time.monotonic()
+        for _ in range(3):
+            list(threads.map(ask, range(4)))
+        assert found_out - began < LONGEST_S  # it was asked first, and not used
+        assert time.monotonic() - found_out < ANSWER_S
+        assert proxy.count == 8  # each was replaced once
+        engine.dispose()
 
 
 def test_redis_swallowed_between_claim_and_acknowledgement(cell: Cell) -> None:

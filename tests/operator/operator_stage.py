@@ -209,7 +209,14 @@ class OperatorStage:
 
         return eventually(look, within_s=within_s, what=f"{kind}={status} {reason} of {name}")
 
-    def revision(self, name: str = "ada", space: str | None = None, *, other_than: str = "") -> str:
+    def revision(
+        self,
+        name: str = "ada",
+        space: str | None = None,
+        *,
+        other_than: str = "",
+        within_s: float = 30.0,
+    ) -> str:
         """Wait for the active revision of the present generation."""
 
         def look() -> str:
@@ -218,7 +225,7 @@ class OperatorStage:
             current = found.get("observedGeneration") == found["generation"]
             return revision if current and revision != other_than else ""
 
-        return eventually(look, within_s=30, what=f"a revision of {name}")
+        return eventually(look, within_s=within_s, what=f"a revision of {name}")
 
     def config_maps(self, space: str | None = None) -> dict[str, dict[str, Any]]:
         found = self.api.list(config_maps_path(space or self.space), SELECTOR)

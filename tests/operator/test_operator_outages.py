@@ -24,6 +24,19 @@ AT_ONCE_S = 6.0
 """Longest end of a process, on a busy machine, with the three seconds that giving up its claims may take."""
 
 
+SOON_S = 40.0
+"""Longest until half-open watches are given up, on a busy machine: much less than the minute after which an
+API server with nothing to tell would send a bookmark."""
+
+
+def through(stage: OperatorStage, proxy: TcpProxy) -> str:
+    """Write the operator's kubeconfig, but through a proxy, and return its path."""
+    path = stage.kubeconfig.with_suffix(".proxy")
+    direct = stage.kubeconfig.read_text()
+    path.write_text(direct.replace(stage.cluster.url, f"https://127.0.0.1:{proxy.port}"))
+    return str(path)
+
+
 def end_s(operator: OperatorProcess) -> float:
     """Tell an operator to stop, and return the seconds that it took."""
     began = time.monotonic()
@@ -37,18 +50,16 @@ def end_s(operator: OperatorProcess) -> float:
 def test_it_ends_at_once_while_the_api_server_is_away(operator_stage: OperatorStage, away: Mode) -> None:
     stage = operator_stage
     with TcpProxy(int(stage.cluster.url.rpartition(":")[2])) as proxy:
-        through = stage.kubeconfig.with_suffix(".proxy")
-        direct = stage.kubeconfig.read_text()
-        through.write_text(direct.replace(stage.cluster.url, f"https://127.0.0.1:{proxy.port}"))
+        kubeconfig = through(stage, proxy)
         proxy.set(away)
-        early = stage.start(ready=False, KONSTRUCT_KUBECONFIG=str(through))
+        early = stage.start(ready=False, KONSTRUCT_KUBECONFIG=kubeconfig)
         eventually(early.healthy, what="a start without the API server")
         if away is Mode.REFUSE:
             eventually(lambda: "cannot start yet" in early.log(), what="a first try")
         assert end_s(early) < AT_ONCE_S
 
         proxy.set(Mode.PASS)
-        operator = stage.start(KONSTRUCT_KUBECONFIG=str(through))
+        operator = stage.start(KONSTRUCT_KUBECONFIG=kubeconfig)
         stage.apply()
         stage.revision()
         proxy.set(away)
@@ -61,6 +72,27 @@ def test_it_ends_at_once_while_the_api_server_is_away(operator_stage: OperatorSt
     again = stage.start()
     assert end_s(again) < AT_ONCE_S
     assert stage.api.find(lease_path(stage.space, OPERATOR_LEASE)) is None
+
+
+def test_an_edit_is_soon_in_effect_when_every_watch_is_half_open(operator_stage: OperatorStage) -> None:
+    """Nothing that was open before says a word any more, and nothing says that it ended."""
+    stage, worker = operator_stage, FakeWorker(operator_stage)
+    worker.renew()
+    with TcpProxy(int(stage.cluster.url.rpartition(":")[2])) as proxy:
+        operator = stage.start(KONSTRUCT_KUBECONFIG=through(stage, proxy))
+        stage.apply()
+        first = stage.revision()
+        worker.renew()
+        stage.until("Ready", "True", "Ready")
+
+        proxy.freeze()
+        stage.apply(systemPrompt="Behind half-open watches.")
+        edit = stage.revision(other_than=first, within_s=SOON_S)  # kopf has seen it
+        assert f"ada-persona-{edit}" in stage.config_maps()
+        proxy.freeze()
+        worker.renew()
+        stage.until("Ready", "True", "Ready", within_s=SOON_S)  # the follower of the Leases has
+        assert operator.process.exit_code() is None
 
 
 def test_two_hundred_agents_at_once_and_a_restart_that_writes_nothing(operator_stage: OperatorStage) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import httpx
@@ -13,6 +14,7 @@ import pytest
 
 from shared.kube import client as kube_client
 from shared.kube.client import KubeClient
+from shared.kube.connections import IDLE_S
 from shared.kube.names import agents_path
 from shared.kube.objects import Object
 from shared.kube.watch import Change, Follower
@@ -20,7 +22,7 @@ from shared.reply import MessageStatus, Reason
 from tests.operator.worker_stage import Stage, Worker
 from tests.support.control_plane import ControlPlane
 from tests.support.tcp_proxy import Mode, TcpProxy
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 pytest_plugins = ["tests.operator.worker_fixtures"]
 
@@ -135,38 +137,76 @@ def test_a_token_that_is_no_longer_accepted(stage: Stage) -> None:
     catches_up(stage, worker, "With a new token.")
 
 
+class Versions:
+    """A sink that passes on which resource versions it was told of."""
+
+    def __init__(self) -> None:
+        self.seen: asyncio.Queue[int] = asyncio.Queue()
+
+    async def replaced(self, objects: list[Object], resource_version: str) -> None:
+        self.seen.put_nowait(int(resource_version))
+
+    async def changed(self, changes: list[Change], resource_version: str) -> None:
+        self.seen.put_nowait(int(resource_version))
+
+
+@contextlib.asynccontextmanager
+async def following(stage: Stage, port: int) -> AsyncIterator[tuple[Follower, Versions]]:
+    """Follow the stage's Agents by way of `port`, as a worker does."""
+    client, versions = KubeClient(stage.kubeconfig_through(port)), Versions()
+    follower = Follower(client, agents_path(stage.tenant), versions)
+    running = asyncio.create_task(follower.run())
+    try:
+        async with asyncio.timeout(30):
+            await versions.seen.get()
+            yield follower, versions
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await client.close()
+
+
 async def test_a_half_open_watch_is_given_up(
     stage: Stage, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No byte and no end comes through any more; only the read timeout can tell (90 s, here 2)."""
+    """No byte and no end comes through any more; only the read timeout can tell (13 s, here 2)."""
     monkeypatch.setattr(kube_client, "WATCH_TIMEOUT", aiohttp.ClientTimeout(total=None, sock_read=2))
     stage.operator.apply(stage.tenant, "ada")
-    seen: asyncio.Queue[int] = asyncio.Queue()
+    async with following(stage, proxy.port) as (_, versions):
 
-    class Versions:
-        async def replaced(self, objects: list[Object], resource_version: str) -> None:
-            seen.put_nowait(int(resource_version))
+        async def follows(prompt: str) -> None:
+            edit = stage.operator.apply(stage.tenant, "ada", systemPrompt=prompt)
+            while await versions.seen.get() < edit.version:
+                pass
 
-        async def changed(self, changes: list[Change], resource_version: str) -> None:
-            seen.put_nowait(int(resource_version))
+        await follows("Through an open socket.")
+        proxy.freeze()
+        await follows("Behind a half-open one.")
+        proxy.reset()
+        await follows("After the reset.")
 
-    async def follows(prompt: str) -> None:
-        edit = stage.operator.apply(stage.tenant, "ada", systemPrompt=prompt)
-        while await seen.get() < edit.version:
+
+async def test_a_watch_with_nothing_to_tell_is_heard_of_without_a_gap(
+    stage: Stage, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The API server ends it, and it goes on over the same connection: silence is a fault (10 s, here 1)."""
+    monkeypatch.setattr(kube_client, "WATCH_SECONDS", 1)
+    monkeypatch.setattr(kube_client, "WATCH_TIMEOUT", aiohttp.ClientTimeout(total=None, sock_read=20))
+    stage.operator.apply(stage.tenant, "ada")
+    async with following(stage, proxy.port) as (follower, versions):
+        await until(lambda: follower.connected)
+        connections = proxy.count
+        while len(stage.asked("agents", "watch")) < 4:  # an event is written at the end of each
+            assert follower.connected
+            await asyncio.sleep(0.01)
+        assert (len(stage.asked("agents", "list")), proxy.count) == (1, connections)
+        edit = stage.operator.apply(stage.tenant, "ada", systemPrompt="The present.")
+        while await versions.seen.get() < edit.version:
             pass
+    assert caplog.records == []
 
-    client = KubeClient(stage.kubeconfig_through(proxy.port))
-    follower = Follower(client, agents_path(stage.tenant), Versions())
-    following = asyncio.create_task(follower.run())
-    try:
-        async with asyncio.timeout(30):
-            await seen.get()
-            await follows("Through an open socket.")
-            proxy.freeze()
-            await follows("Behind a half-open one.")
-            proxy.reset()
-            await follows("After the reset.")
-    finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-        await client.close()
+
+def test_silence_is_told_from_a_watch_with_nothing_to_tell() -> None:
+    assert kube_client.WATCH_SECONDS < kube_client.SILENCE_S
+    # What is idle since before a watch fell silent is as dead, and must not be taken for the next request.
+    assert IDLE_S < kube_client.SILENCE_S

@@ -51,6 +51,8 @@ class TcpProxy:
         self._mode = Mode.PASS
         self._muted: bytes | None = None
         self._pairs: list[_Pair] = []
+        self.count = 0
+        """Connections that were taken so far."""
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -122,6 +124,7 @@ class TcpProxy:
             except OSError:
                 return
             pair = _Pair(client)
+            self.count += 1
             with self._lock:
                 mode = self._mode
                 pair.frozen = mode is Mode.BLACKHOLE

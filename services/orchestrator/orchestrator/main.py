@@ -23,6 +23,12 @@ QUEUE = "konstruct.messages"
 RESULT_EXPIRES_S = 60
 """Seconds that Redis keeps a task's result; PostgreSQL keeps the reply itself."""
 
+ANSWER_S = 5
+"""Seconds that Redis has to answer, or to be connected to, before the connection is given up."""
+
+HEALTH_CHECK_S = 3
+"""Seconds between two looks at whether a connection on which deliveries are waited for is alive."""
+
 
 def visibility_timeout_s(settings: Settings) -> int:
     """Seconds after which Redis delivers an unfinished message again, though nobody gave it back.
@@ -60,10 +66,11 @@ def _configuration() -> dict[str, Any]:
         # Look for messages of dead workers each second rather than at every tenth poll.
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
-        "socket_timeout": 10,
-        "socket_connect_timeout": 5,
+        "socket_timeout": ANSWER_S,
+        "socket_connect_timeout": ANSWER_S,
         "socket_keepalive": True,
-        "health_check_interval": 10,
+        # A queue that is waited at is answered each second: silence is noticed within seven.
+        "health_check_interval": HEALTH_CHECK_S,
     }
     return {
         "broker_url": url,
@@ -77,8 +84,8 @@ def _configuration() -> dict[str, Any]:
         # Redis answers with an error while it cannot write to its disk; that passes.
         "broker_channel_error_retry": True,
         "worker_consumer": "orchestrator.consumer:SurvivingConsumer",
-        "redis_socket_timeout": 10,
-        "redis_socket_connect_timeout": 5,
+        "redis_socket_timeout": ANSWER_S,
+        "redis_socket_connect_timeout": ANSWER_S,
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],

@@ -8,30 +8,23 @@ one loop (ADR 0005).
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import lru_cache
 
 import sqlalchemy
 from pydantic import SecretStr
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, InvalidatePoolError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from shared.config import PREFIX, ConfigurationError, Settings, load_settings
 from shared.rls import configure_rls_hook
-from shared.stuck import give_up_stuck_connections
+from shared.stuck import keep_lively
 
 CONNECT_TIMEOUT_S = 5
 """Seconds until an attempt to connect is given up."""
-
-PING_AFTER_S = 0.05
-"""Seconds of idleness after which a connection is asked whether it is alive."""
 
 STATEMENT_TIMEOUT_MS = 10_000
 """Milliseconds after which PostgreSQL ends a statement."""
@@ -39,7 +32,7 @@ STATEMENT_TIMEOUT_MS = 10_000
 LOCK_TIMEOUT_MS = 5_000
 """Milliseconds that a statement waits for a lock."""
 
-IDLE_IN_TRANSACTION_MS = 10_000
+IDLE_IN_TRANSACTION_MS = 5_000
 """Milliseconds after which PostgreSQL ends a transaction whose client says nothing more."""
 
 _SESSION = " ".join(
@@ -170,26 +163,5 @@ def _create(url: SecretStr | None, field: str, *, pool_size: int) -> Engine:
             "tcp_user_timeout": 10_000,
         },
     )
-    _ping_idle_connections(made)
-    give_up_stuck_connections(made)
+    keep_lively(made)
     return made
-
-
-def _ping_idle_connections(on: Engine) -> None:
-    """Ask a connection that was idle for a moment whether it is alive, before it is used.
-
-    So a restart of PostgreSQL is noticed here and not by a message; under load nothing is asked.
-    """
-
-    @event.listens_for(on, "checkin")
-    def _note(_connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
-        record.info["idle_since"] = time.monotonic()
-
-    @event.listens_for(on, "checkout")
-    def _ask(connection: DBAPIConnection, record: ConnectionPoolEntry, _: PoolProxiedConnection) -> None:
-        if time.monotonic() - record.info.get("idle_since", math.inf) < PING_AFTER_S:
-            return
-        try:
-            on.dialect.do_ping(connection)
-        except on.dialect.dbapi.Error as error:  # type: ignore[union-attr]
-            raise InvalidatePoolError from error

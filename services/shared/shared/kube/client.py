@@ -34,11 +34,17 @@ PAGE = 500
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=15, connect=5)
 """Longest that a request other than a watch may take."""
 
-WATCH_SECONDS = 290
-"""Seconds after which the API server ends a watch; a new one goes on from there."""
+WATCH_SECONDS = 10
+"""Seconds after which the API server ends a watch; a new one goes on from there, over the same connection.
 
-WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=90)
-"""A watch without a word for so long is dead: the API server sends a bookmark about once a minute."""
+So a healthy watch is never silent for longer, whether anything changes or not (ADR 17).
+"""
+
+SILENCE_S = WATCH_SECONDS + 3
+"""Seconds after which a watch without a word is dead, whatever acknowledges its bytes."""
+
+WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=SILENCE_S)
+"""Bounds of a watch."""
 
 LONGEST_MESSAGE = 2000
 """Characters of a refusal that are repeated."""

@@ -23,6 +23,12 @@ HEARTBEAT_S = 15
 CLOSE_S = 1.0
 """Longest that the end of a websocket waits for the peer's: it may be gone."""
 
+IDLE_S = 10.0
+"""Seconds that an idle connection is kept for the next request.
+
+Less than a watch may be silent: when that is given up, what was open before is not used again.
+"""
+
 LONGEST_LINE = 2**20
 """Half of the longest event of a watch, which is a line: an object with its managed fields."""
 
@@ -31,7 +37,12 @@ class Connections(RESTClientObject):
     """Connections that notice a peer that is gone: half-open sockets otherwise stay silent for minutes."""
 
     def _create_connector(self) -> aiohttp.TCPConnector:
-        return aiohttp.TCPConnector(limit=self.maxsize, ssl=self.ssl_context, socket_factory=attentive_socket)
+        return aiohttp.TCPConnector(
+            limit=self.maxsize,
+            ssl=self.ssl_context,
+            keepalive_timeout=IDLE_S,
+            socket_factory=attentive_socket,
+        )
 
     def _create_pool_manager(self) -> aiohttp.ClientSession:
         # Trusting the environment costs a thread for each request, which looks for a ~/.netrc.

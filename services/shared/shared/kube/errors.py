@@ -41,7 +41,7 @@ class UnreachableError(KubeError):
 
     attempts = 1_000_000
     first_delay_s = 0.2
-    longest_delay_s = 15.0
+    longest_delay_s = 5.0
 
 
 class UnauthorizedError(KubeError):

@@ -100,7 +100,8 @@ class Follower:
                 log.exception("%s: cannot take in a change", self._path)
                 self._version = None
                 self._failures += 1
-            self.connected = False
+            # A watch that the API server has ended, as it does every few seconds, is no interruption.
+            self.connected = self.connected and not self._failures
             await asyncio.sleep(random.uniform(0, _longest_delay_s(self._failures)))  # noqa: S311 - no secret
 
     async def _watch(self, version: str) -> None:
