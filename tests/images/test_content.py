@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,12 @@ NEEDED = {
     "konstruct/orchestrator": {"celery", "sqlalchemy", "psycopg", "alembic", "kubernetes", "typer"},
     "konstruct/operator": {"kopf", "kubernetes", "prometheus-client"},
 }
+
+LARGEST_MB = {"konstruct/llm-pool": 400, "konstruct/orchestrator": 415, "konstruct/operator": 310}
+"""How much an image may hold: about a seventh more than it does, with either base image."""
+
+OF_A_BUILD = {".a", ".la", ".o", ".whl"}
+"""Ends of names of files that only builds and installations need."""
 
 
 def version() -> str:
@@ -145,6 +152,33 @@ def test_nothing_of_the_build_is_left(image: Image) -> None:
     left = ("src", "wheels", "services", "opt/tools", "tmp/harden", "run/secrets", "root/.cache")
     assert not [name for name in left if (image.root / name).exists()]
     assert not [name for name in names if name.startswith(("wheels/", "opt/tools/", "run/secrets/", "src/"))]
+
+
+def sizes(image: Image) -> Counter[str]:
+    """Bytes by Python package, or by folder for what is in none; a file with several names counts once."""
+    found: Counter[str] = Counter()
+    seen = set()
+    for path in image.root.rglob("*"):
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_ino not in seen:
+            seen.add(status.st_ino)
+            folder, _, within = str(path.relative_to(image.root)).partition("/site-packages/")
+            found[within.partition("/")[0] or "/".join(Path(folder).parts[:3])] += status.st_size
+    return found
+
+
+def test_it_is_no_larger_than_it_has_to_be(image: Image) -> None:
+    found = sizes(image)
+    largest = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in found.most_common(10))
+    assert found.total() / 1e6 < LARGEST_MB[family(image)], f"megabytes, by size: {largest}"
+    assert found.total() / 1e6 > LARGEST_MB[family(image)] * 0.8, "it became smaller: so should its limit"
+
+
+def test_it_holds_no_cache_and_nothing_to_build_with(image: Image) -> None:
+    assert not [path for path in (image.root / "opt/konstruct").rglob("*") if path.suffix in OF_A_BUILD]
+    assert not list(image.root.rglob(".cache"))
+    for folder in ("tmp", "root/.local", "var/cache/apt", "var/lib/apt/lists", "var/log"):
+        assert not list((image.root / folder).glob("*")), folder
 
 
 def test_its_labels_say_what_it_is(image: Image) -> None:
