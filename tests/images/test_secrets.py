@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,17 +90,21 @@ def build(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     for name in (*BESIDE, *WITHOUT_A_DOT):
         (context / name).write_text(f"{STEM} {name}\n")
     temporary.mkdir()
-    with running_package_index(INDEX, PROXY) as index:
+    # Not in `folder`: podman takes no path of more than 50 characters for some of it.
+    with (
+        tempfile.TemporaryDirectory(prefix="konstruct-", dir="/tmp") as short,
+        running_package_index(INDEX, PROXY) as index,
+    ):
         environment = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
         environment |= ENVIRONMENT | {"TMPDIR": str(temporary)}
         environment |= dict.fromkeys(("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), index.url)
         environment |= dict.fromkeys(("HTTP_PROXY", "http_proxy"), index.proxy_url)
-        made = Build(context, environment, index, temporary, folder / "store", folder / "archives")
+        made = Build(context, environment, index, temporary, Path(short) / "store", folder / "archives")
         made.run("--only", "operator")
         yield made
-    if not made.store.is_dir():  # Docker's one store
-        names = [f"konstruct/{archive.stem}:canary" for archive in made.archives.iterdir()]
-        subprocess.run(["docker", "image", "rm", "--force", *names], check=True, timeout=60)
+        if not made.store.is_dir():  # Docker's one store
+            names = [f"konstruct/{archive.stem}:canary" for archive in made.archives.iterdir()]
+            subprocess.run(["docker", "image", "rm", "--force", *names], check=True, timeout=60)
     shutil.rmtree(folder)
 
 
