@@ -14,7 +14,7 @@ import kopf
 
 from konstruct_operator.claims import ServedError
 from konstruct_operator.handlers import register, register_end
-from konstruct_operator.kopf_setup import kopf_settings, register_login
+from konstruct_operator.kopf_setup import kopf_settings, quiet_kopf, register_login
 from konstruct_operator.runtime import Runtime
 from konstruct_operator.serving import serve
 from shared.config import ConfigurationError, Settings, load_settings
@@ -38,6 +38,7 @@ def run() -> None:
         settings = load_settings()
         # kopf has a line for each event of each Agent.
         setup_logs(settings, "operator", quiet=("kopf",))
+        quiet_kopf()
         status = asyncio.run(operate(settings))
     except ConfigurationError as error:
         status = _refuse(EXIT_USAGE, error)

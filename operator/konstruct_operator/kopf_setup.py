@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,6 +19,26 @@ from shared.kube.errors import KubeError, UnreachableError
 
 CREDENTIALS_S = 600
 """Seconds after which the token is read anew; Kubernetes renews it long before it expires."""
+
+_QUOTATION = re.compile(r"(-> \w+|event type:).*", re.DOTALL)
+"""Where kopf begins to quote what was answered: Agents with their texts, or whatever a proxy repeats."""
+
+
+class _Unquoted(logging.Filter):
+    """Takes quotations out of lines."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let the rest of `record` through."""
+        record.msg, record.args = _QUOTATION.sub(r"\1", record.getMessage()), None
+        return True
+
+
+_UNQUOTED = _Unquoted()
+
+
+def quiet_kopf() -> None:
+    """Have kopf's log say that a request has failed, and how, without what was answered."""
+    logging.getLogger("kopf._cogs.clients.watching").addFilter(_UNQUOTED)
 
 
 class _Patience:

@@ -83,6 +83,9 @@ class OperatorProcess:
     def metric(self, name: str, **labels: str) -> float:
         return total(scrape(self.url), name, **labels)
 
+    def ended(self) -> bool:
+        return self.process.exit_code() is not None
+
     def log(self) -> str:
         return self.process.log.read_text()
 
@@ -226,6 +229,19 @@ class OperatorStage:
             return revision if current and revision != other_than else ""
 
         return eventually(look, within_s=within_s, what=f"a revision of {name}")
+
+    def wait_for_the_next_second(self, older: str = "ada") -> None:
+        """Creation times have whole seconds; within one the uid decides, which no test can choose."""
+        first = self.api.find(agent_path(self.space, older))
+        assert first is not None
+        stamp = first["metadata"]["creationTimestamp"]
+
+        def later() -> bool:
+            clock = {"metadata": {"name": "clock"}}
+            answer = self.api.create(config_maps_path(self.space), clock, dryRun="All")
+            return bool(answer.json()["metadata"]["creationTimestamp"] > stamp)
+
+        eventually(later, what="the next second")
 
     def config_maps(self, space: str | None = None) -> dict[str, dict[str, Any]]:
         found = self.api.list(config_maps_path(space or self.space), SELECTOR)

@@ -14,21 +14,6 @@ from tests.support.waiting import eventually
 pytest_plugins = ["tests.operator.operator_fixtures"]
 
 
-def wait_for_the_next_second(stage: OperatorStage, older: str) -> None:
-    """Creation times have whole seconds; within one the uid decides, which no test can choose."""
-    first = stage.api.find(f"/apis/konstruct.dev/v1alpha1/namespaces/{stage.space}/agents/{older}")
-    assert first is not None
-    stamp = first["metadata"]["creationTimestamp"]
-
-    def later() -> bool:
-        answer = stage.api.create(
-            f"/api/v1/namespaces/{stage.space}/configmaps", {"metadata": {"name": "clock"}}, dryRun="All"
-        )
-        return bool(answer.json()["metadata"]["creationTimestamp"] > stamp)
-
-    eventually(later, what="the next second")
-
-
 @both_modes
 def test_the_oldest_is_served_and_the_newer_takes_over(operator_stage: OperatorStage) -> None:
     stage = operator_stage
@@ -38,7 +23,7 @@ def test_the_oldest_is_served_and_the_newer_takes_over(operator_stage: OperatorS
     operator = stage.start()
     stage.apply(space=mine, systemPrompt="mine")
     stage.until("Ready", "True", "Ready", space=mine)
-    wait_for_the_next_second(stage, "ada")
+    stage.wait_for_the_next_second()
     stage.apply(space=other, systemPrompt="other")
 
     message = stage.until("Accepted", "False", "NameTaken", space=other)
@@ -67,7 +52,7 @@ def test_a_relabelled_namespace_gives_its_names_up(operator_stage: OperatorStage
     stage.start()
     stage.apply(space=mine)
     stage.revision(space=mine)
-    wait_for_the_next_second(stage, "ada")
+    stage.wait_for_the_next_second()
     stage.apply(space=other)
     stage.until("Accepted", "False", "NameTaken", space=other)
     stage.relabel(mine, None)

@@ -16,6 +16,7 @@ from konstruct_cli.stack.process import ManagedProcess, claim_port
 from shared.kube.leases import WorkerLease
 from shared.kube.names import lease_path
 from shared.reply import Reply
+from tests.operator.operator_stage import OperatorStage
 from tests.operator.worker_api import Api, Operator, Written
 from tests.support.control_plane import ControlPlane
 from tests.support.metrics import scrape, total
@@ -170,3 +171,22 @@ class Stage:
         message = self.cell.message("hello", tenant_id=tenant or self.tenant, agent=agent)
         self.cell.submit(message)
         return self.cell.reply(message)
+
+
+def worker_beside(operator: OperatorStage, cell: Cell) -> Stage:
+    """Set up a stage for workers of the release of an operator, with the rights of its mode."""
+    operator.cluster.kubectl("create", "serviceaccount", "worker", f"--namespace={operator.home}")
+    made = Stage(
+        cluster=operator.cluster,
+        api=operator.api,
+        operator=Operator(operator.api),
+        cell=cell,
+        release=operator.home,
+        tenant=operator.space,
+        kubeconfig=operator.cluster.kubeconfig_for(operator.home, "worker"),
+        namespaces=operator.watched,
+    )
+    made.grant_leases()
+    for namespace in operator.watched or (None,):
+        made.grant(namespace, AGENT_RULES)
+    return made

@@ -49,7 +49,9 @@ class ControlPlane(Cluster):
         controllers: Sequence[str] = CONTROLLERS,
         audit: bool = False,
         apiserver_flags: Sequence[str] = (),
+        tokens: Mapping[str, str] | None = None,
     ) -> None:
+        """`tokens` are those of further users, by user: for a test that has to know one beforehand."""
         super().__init__(folder, folder / "admin.kubeconfig")
         self.audit_log = folder / "audit.jsonl"
         """What was asked of the API server, one JSON event a line; only with ``audit``."""
@@ -58,6 +60,7 @@ class ControlPlane(Cluster):
         self._apiserver_flags = apiserver_flags
         self._port = 0
         self._token = secrets.token_urlsafe(32)
+        self._tokens = dict(tokens or {})
         self._certificate = folder / "tls" / "apiserver.crt"
         self._running: dict[str, ManagedProcess] = {}
 
@@ -107,7 +110,9 @@ class ControlPlane(Cluster):
         tokens = self.folder / "tokens.csv"
         tokens.touch(mode=0o600)
         with tokens.open("w", newline="") as lines:
-            csv.writer(lines).writerow([self._token, "admin", "admin", "system:masters"])
+            rows = csv.writer(lines)
+            rows.writerow([self._token, "admin", "admin", "system:masters"])
+            rows.writerows([token, user, user] for user, token in self._tokens.items())
         # The server makes its own certificate on the first start. Its key also signs the ServiceAccounts'
         # tokens, so that no program is needed to make another.
         tls = self._certificate.parent

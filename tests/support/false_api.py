@@ -8,16 +8,17 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from tests.support.cluster import write_kubeconfig
 
-Say = Callable[[str, Mapping[str, str], bytes], tuple[int, bytes]]
-"""Given path, headers and body of a request, the status and the body of its answer."""
+Say = Callable[[str, Message, bytes], tuple[int, bytes] | None]
+"""Given path, headers and body of a request, status and body of its answer; None: the true one answers."""
 
 _CHUNK = 65_536
 
@@ -29,13 +30,17 @@ class FalseApi:
         self._server = server
         self._true = true.removeprefix("https://")
         self._open: set[socket.socket] = set()
-        self.say: Say | None = None
-        """What is answered; None: what the true one answers."""
+        self.say: Say = lambda *_: None
+        """What is answered."""
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def kubeconfig(self, path: Path, token: str = "token-of-nobody") -> Path:
         """Write a kubeconfig for it."""
-        host, port = self._server.server_address[:2]
-        write_kubeconfig(path, {"server": f"http://{host!s}:{port}"}, "someone", token)
+        write_kubeconfig(path, {"server": self.url}, "someone", token)
         return path
 
     def always(self, body: Any, status: int = 200) -> None:
@@ -52,20 +57,20 @@ class FalseApi:
     def handle(self, request: BaseHTTPRequestHandler) -> None:
         """Answer one request."""
         body = request.rfile.read(int(request.headers.get("content-length", 0)))
-        headers = dict(request.headers.items())
+        headers = request.headers
         self._open.add(request.connection)
         try:
             with contextlib.suppress(OSError, http.client.HTTPException):
-                if self.say is None:
+                answer = self.say(request.path, headers, body)
+                if answer is None:
                     self._hand_on(request, headers, body)
                 else:
-                    status, said = self.say(request.path, headers, body)
-                    _begin(request, status)
-                    request.wfile.write(said)
+                    _begin(request, answer[0])
+                    request.wfile.write(answer[1])
         finally:
             self._open.discard(request.connection)
 
-    def _hand_on(self, request: BaseHTTPRequestHandler, headers: dict[str, str], body: bytes) -> None:
+    def _hand_on(self, request: BaseHTTPRequestHandler, headers: Message, body: bytes) -> None:
         # Whose it is does not matter here: the programs under test check it on every other way.
         trust = ssl._create_unverified_context()
         true = http.client.HTTPSConnection(self._true, context=trust)

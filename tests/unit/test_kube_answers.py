@@ -12,13 +12,14 @@ import pytest
 
 from shared.kube.client import KubeClient
 from shared.kube.documents import read_document
-from shared.kube.errors import ExpiredError, KubeError, UnreachableError
+from shared.kube.errors import ExpiredError, InvalidError, UnreachableError
 from shared.kube.objects import Object
 from shared.kube.watch import Change, Follower
 from shared.persona import DocumentError
 from tests.support.false_api import FalseApi, false_api
 
 TOKEN = "canary-token-of-a-kubeconfig"
+TEXT = "very private: instruction"
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,8 @@ def test_an_empty_list_may_have_null_for_items(api: FalseApi, kubeconfig: Path) 
     assert ask(kubeconfig, lambda client: client.list("/apis/things")) == (GOOD["items"], "7")
 
 
+STORED = {"name": "ada", "uid": "0f", "resourceVersion": "7"}
+
 NO_OBJECTS = {
     "nothing": b"",
     "no JSON": b"<html>Welcome",
@@ -91,14 +94,20 @@ NO_OBJECTS = {
     "a list": b"[]",
     "null": b"null",
     "a text": b'"ada"',
+    "a Status": b'{"kind": "Status", "metadata": {}, "status": "Success"}',
+    "metadata null": b'{"kind": "Lease", "metadata": null}',
 }
 
 
 @pytest.mark.parametrize("name", NO_OBJECTS)
 def test_what_is_no_object_is_refused_in_words(api: FalseApi, kubeconfig: Path, name: str) -> None:
     api.always(NO_OBJECTS[name])
-    with pytest.raises(UnreachableError, match="GET /apis/things/ada: "):
+    with pytest.raises(UnreachableError, match="/apis/things/ada: "):
         ask(kubeconfig, lambda client: client.get("/apis/things/ada"))
+    with pytest.raises(UnreachableError, match="/apis/things: "):
+        ask(kubeconfig, lambda client: client.create("/apis/things", {}))
+    with pytest.raises(UnreachableError, match="/apis/things/ada: "):
+        ask(kubeconfig, lambda client: client.apply("/apis/things/ada", {}, "somebody"))
 
 
 NO_EVENTS = {
@@ -169,28 +178,52 @@ def test_whoever_follows_outlives_it(api: FalseApi, kubeconfig: Path, name: str)
 
 @pytest.mark.parametrize("data", [None, [], ["persona.json"], "persona.json", {}, {"persona.json": {}}, 7])
 def test_a_config_map_without_the_document_is_none(api: FalseApi, kubeconfig: Path, data: Any) -> None:
-    api.always({"metadata": {}, "data": data})
+    api.always({"metadata": STORED, "data": data})
     with pytest.raises(DocumentError, match=r"has no persona\.json"):
         ask(kubeconfig, lambda client: read_document(client, "acme", "ada", "persona", "0f"))
 
 
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [
-        pytest.param(500, f"a proxy repeats: authorization: Bearer {TOKEN}".encode(), id="text"),
-        pytest.param(500, json.dumps({"message": f"who is {TOKEN}?"}).encode(), id="a status"),
-        pytest.param(403, f"{'x' * 190}{TOKEN}".encode(), id="at the end of what is repeated"),
-    ],
-)
-def test_what_repeats_the_token_is_told_without_it(
-    api: FalseApi, kubeconfig: Path, status: int, body: bytes
-) -> None:
-    api.always(body, status)
-    with pytest.raises(KubeError, match=f"{status}: GET") as refused:
+def refusal(message: str) -> str:
+    return json.dumps({"kind": "Status", "message": message})
+
+
+QUOTING = {
+    "its own token": (refusal(f"who is {TOKEN}?"), "who is ***?"),
+    "a page": (f"<html>authorization: Bearer {TOKEN} and a {TEXT}", "an answer that is no Status"),
+    "another JSON": (json.dumps({"kind": "Echo", "message": TOKEN}), "an answer that is no Status"),
+    "nothing": ("", "an answer that is no Status"),
+    "a choice": (
+        refusal(f'spec.onFallback: Unsupported value: "{TEXT}": supported values: "allow"'),
+        'spec.onFallback: Unsupported value: …: supported values: "allow"',
+    ),
+    "a text with quotes": (
+        refusal(f'a: Invalid value: "x\\"{TEXT}\\"\\\\": too long, b: Invalid value: "{TEXT}": too short'),
+        "a: Invalid value: …: too long, b: Invalid value: …: too short",
+    ),
+    "an object": (
+        refusal(f'a: Invalid value: {{"k":"{TEXT}"}}: no, b: Duplicate value: {{"k":"{TEXT}"}}'),
+        "a: Invalid value: …: no, b: Duplicate value: …",
+    ),
+    "what is no map": (
+        refusal(f".spec.persona: expected map, got &{{{TEXT}\n}}"),
+        ".spec.persona: expected map, got &…",
+    ),
+    "twice the same": (refusal(f'duplicate entries for key ["{TEXT}"]'), "duplicate entries for key …"),
+}
+
+
+@pytest.mark.parametrize("name", QUOTING)
+def test_a_refusal_is_told_without_what_it_quotes(api: FalseApi, kubeconfig: Path, name: str) -> None:
+    body, told = QUOTING[name]
+    api.always(body.encode(), 422)
+    with pytest.raises(InvalidError) as refused:
         ask(kubeconfig, lambda client: client.get("/apis/things/ada"))
-    assert TOKEN[:6] not in str(refused.value)
-    said = {"type": "ERROR", "object": {"code": status, "message": body.decode()}}
+    assert str(refused.value) == f"422: GET /apis/things/ada: {told}"
+
+
+def test_so_is_the_error_of_a_watch(api: FalseApi, kubeconfig: Path) -> None:
+    said = {"type": "ERROR", "object": {"code": 500, "message": f'{TOKEN}: Invalid value: "{TEXT}"'}}
     api.always(json.dumps(said).encode() + b"\n")
-    with pytest.raises(KubeError, match=f"{status}: ") as broken:
+    with pytest.raises(UnreachableError) as refused:
         ask(kubeconfig, events)
-    assert TOKEN[:6] not in str(broken.value)
+    assert str(refused.value) == "500: ***: Invalid value: …"

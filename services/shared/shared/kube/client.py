@@ -15,9 +15,10 @@ from urllib.parse import urlencode
 import aiohttp
 from kubernetes.aio.client.configuration import Configuration
 
-from shared.kube.connections import Connections, authorization, load_configuration
+from shared.kube.connections import Connections, authorization, connections_of, load_configuration
 from shared.kube.errors import UnauthorizedError, UnreachableError, error_for
 from shared.kube.objects import Object
+from shared.kube.refusals import unquoted, words_of
 
 Collection = tuple[list[Object], str]
 """The objects of a collection, and the resource version at which they were read."""
@@ -46,9 +47,6 @@ SILENCE_S = WATCH_SECONDS + 3
 WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=SILENCE_S)
 """Bounds of a watch."""
 
-LONGEST_MESSAGE = 2000
-"""Characters of a refusal that are repeated."""
-
 _NO_JSON = (ValueError, RecursionError, LookupError, TypeError, AttributeError)
 """What reading raises that is no JSON, or has another form: something in the API server's place wrote it."""
 
@@ -76,7 +74,7 @@ class KubeClient:
         Raises:
             KubeError: the API server did not answer with it.
         """
-        return await self._request("GET", path, {"resourceVersion": "0"} if cached else None)
+        return _whole(path, await self._request("GET", path, {"resourceVersion": "0"} if cached else None))
 
     async def list(
         self, path: str, *, label_selector: str | None = None, field_selector: str | None = None
@@ -134,9 +132,8 @@ class KubeClient:
     async def apply(self, path: str, manifest: Object, field_manager: str) -> Object:
         """Server-side apply `manifest`, taking over fields that others own; returns the stored object."""
         query = {"fieldManager": field_manager, "force": "true"}
-        return await self._request(
-            "PATCH", path, query, body=manifest, content_type="application/apply-patch+yaml"
-        )
+        kind = "application/apply-patch+yaml"
+        return _whole(path, await self._request("PATCH", path, query, body=manifest, content_type=kind))
 
     async def create(self, path: str, manifest: Object, field_manager: str | None = None) -> Object:
         """Create an object in the collection at `path`.
@@ -145,7 +142,7 @@ class KubeClient:
             ConflictError: there is one of that name.
         """
         query = {"fieldManager": field_manager} if field_manager else None
-        return await self._request("POST", path, query, body=manifest)
+        return _whole(path, await self._request("POST", path, query, body=manifest))
 
     async def delete(self, path: str, *, uid: str | None = None) -> None:
         """Delete an object; with `uid`, only if it is still that one (else ConflictError)."""
@@ -228,15 +225,16 @@ class KubeClient:
             if response.status < 400:
                 return response
             text = await response.text()
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        # ValueError: a token that is no header, an answer that is no text.
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             raise UnreachableError(f"{method} {path}: {type(error).__name__}") from error
-        raise error_for(response.status, f"{method} {path}: {_told(response, text)}")
+        raise error_for(response.status, f"{method} {path}: {words_of(text, _authorization(response))}")
 
     async def _open(self) -> tuple[Configuration, Connections]:
         async with self._opening:
             if self._configuration is None or self._connections is None:
                 made = await load_configuration(self._kubeconfig, self._context)
-                self._configuration, self._connections = made, Connections(made)
+                self._configuration, self._connections = made, connections_of(made)
             return self._configuration, self._connections
 
 
@@ -246,7 +244,8 @@ async def _events(path: str, response: aiohttp.ClientResponse) -> AsyncIterator[
             event = json.loads(line)
             kind, item = event["type"], event["object"]
             if kind == "ERROR":
-                raise error_for(int(item.get("code", 500)), _unsigned(response, str(item.get("message", ""))))
+                message = unquoted(str(item.get("message", "")), _authorization(response))
+                raise error_for(int(item.get("code", 500)), message)
             yield kind, _slim(item)
     except (TimeoutError, aiohttp.ClientError, OSError, *_NO_JSON) as error:
         raise UnreachableError(f"the watch of {path} broke: {type(error).__name__}") from error
@@ -263,21 +262,19 @@ def _selectors(label_selector: str | None, field_selector: str | None) -> dict[s
     return {key: value for key, value in given.items() if value}
 
 
+def _whole(path: str, answer: Object) -> Object:
+    """Return the answer if it is an object that is stored: a Status is none."""
+    metadata = answer.get("metadata")
+    if isinstance(metadata, dict) and metadata.keys() >= {"name", "uid", "resourceVersion"}:
+        return answer
+    raise UnreachableError(f"{path}: an answer that is no stored object")
+
+
+def _authorization(response: aiohttp.ClientResponse) -> str:
+    return response.request_info.headers.get("authorization", "")
+
+
 def _slim(item: Object) -> Object:
     """Drop what nobody here reads and what makes up half of an object."""
     item["metadata"].pop("managedFields", None)
     return item
-
-
-def _told(response: aiohttp.ClientResponse, text: str) -> str:
-    """Return what a refusal says."""
-    try:
-        return _unsigned(response, str(json.loads(text)["message"]))
-    except _NO_JSON:
-        return _unsigned(response, text)[:200]
-
-
-def _unsigned(response: aiohttp.ClientResponse, text: str) -> str:
-    """Take out of an answer the credential that it was asked with: something in between may repeat it."""
-    credential = response.request_info.headers.get("authorization", "").rpartition(" ")[2]
-    return (text.replace(credential, "***") if credential else text)[:LONGEST_MESSAGE]

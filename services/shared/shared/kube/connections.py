@@ -10,6 +10,7 @@ from typing import Any
 from urllib.request import getproxies
 
 import aiohttp
+import yaml
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
@@ -31,6 +32,9 @@ Less than a watch may be silent: when that is given up, what was open before is 
 
 LONGEST_LINE = 2**20
 """Half of the longest event of a watch, which is a line: an object with its managed fields."""
+
+_NO_CONFIGURATION = (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError)
+"""What reading raises that is no kubeconfig."""
 
 
 class Connections(RESTClientObject):
@@ -85,9 +89,29 @@ async def load_configuration(kubeconfig: Path | None, context: str | None = None
             await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
                 str(kubeconfig), context=context, client_configuration=made
             )
-    except (kube_config.ConfigException, OSError, ValueError) as error:
+    except kube_config.ConfigException as error:
+        # A part of a kubeconfig is named by its path, and then by all that is in it, with a token.
+        told = str(error).partition("{")[0].rstrip("/")
+        raise KubeError(f"no way to the Kubernetes API: {told}") from error
+    except OSError as error:
         raise KubeError(f"no way to the Kubernetes API: {error}") from error
+    except _NO_CONFIGURATION as error:
+        told = f"{kubeconfig or 'the ServiceAccount'} has another form ({type(error).__name__})"
+        raise KubeError(f"no way to the Kubernetes API: {told}") from error
     return made
+
+
+def connections_of(configuration: Configuration) -> Connections:
+    """Make ready to connect.
+
+    Raises:
+        KubeError: a certificate or a key is none.
+    """
+    try:
+        return Connections(configuration)
+    except (OSError, ValueError) as error:
+        told = "a certificate or key of the kubeconfig cannot be used"
+        raise KubeError(f"no way to the Kubernetes API: {told} ({type(error).__name__})") from error
 
 
 async def authorization(configuration: Configuration) -> dict[str, str]:

@@ -22,6 +22,16 @@ def describe(error: BaseException) -> str:
     return "\n".join(line for link in reversed(links) for line in _lines(link))
 
 
+def without_quotation(text: str, error: BaseException) -> str:
+    """Return `text`, which tells of `error`, without the words of a library's exception."""
+    if _may_be_quoted(error):
+        return text
+    kind, words = type(error).__name__, str(error)
+    text = text.replace(repr(error), kind)
+    # Words may be as short as a digit: only where libraries put them.
+    return text.removesuffix(words) + kind if words and text.endswith(words) else text
+
+
 def _links(error: BaseException | None, most: int) -> Iterator[BaseException]:
     seen: set[int] = set()
     waiting = [error]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from shared.logs.exceptions import describe
+from shared.logs.exceptions import describe, without_quotation
 
 Ids = Callable[[], Mapping[str, str]]
 """Returns the ids of the trace that what happens now belongs to; nothing when there is none."""
@@ -30,7 +30,10 @@ _encode = json.JSONEncoder(default=str, separators=(",", ":")).encode
 
 
 def _event(record: logging.LogRecord) -> str:
-    return _without_secrets(record.getMessage())
+    text = record.getMessage()
+    if record.exc_info and record.exc_info[1] is not None:
+        text = without_quotation(text, record.exc_info[1])
+    return _without_secrets(text)
 
 
 def _without_secrets(text: str) -> str:
