@@ -24,7 +24,11 @@ TEXTS = (PROMPT, TONE, BACKGROUND, FORGED, MISPLACED)
 EVERYTHING = (*SECRETS, *TEXTS)
 """Every canary."""
 
-SPEC = {"systemPrompt": PROMPT, "persona": {"tone": TONE}, "identity": {"background": BACKGROUND}}
+SPEC: dict[str, Any] = {
+    "systemPrompt": PROMPT,
+    "persona": {"tone": TONE},
+    "identity": {"background": BACKGROUND},
+}
 """An Agent that says all of its texts."""
 
 
@@ -47,7 +51,7 @@ def misplaced() -> Iterator[tuple[str, dict[str, Any]]]:
 Echo = tuple[int, bytes]
 """Status and body of an answer that repeats what it was asked with, and texts."""
 
-_AGENT = {"metadata": {"name": PROMPT}, "spec": SPEC}
+_AGENT: dict[str, Any] = {"metadata": {"name": PROMPT}, "spec": SPEC}
 
 
 def echoes(token: str) -> list[Echo]:
@@ -58,8 +62,10 @@ def echoes(token: str) -> list[Echo]:
 
 def endings(token: str) -> list[Echo]:
     """Give more of it: kopf ends of these, and the operator with it."""
-    lists = [{"metadata": version, "items": [token, _AGENT]} for version in ({}, {"resourceVersion": "1"})]
-    events = [
+    lists: list[dict[str, Any]] = [
+        {"metadata": version, "items": [token, _AGENT]} for version in ({}, {"resourceVersion": "1"})
+    ]
+    events: list[dict[str, Any]] = [
         {"type": "ADDED", "object": token},
         {"type": "ERROR", "object": _status(500, token)},
         {"type": "ERROR", "object": token},

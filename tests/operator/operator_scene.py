@@ -156,7 +156,7 @@ def _documents_are_forged(scene: Scene) -> None:
         stage.api.create(config_maps_path(ACME), forged)  # the operator may be faster
 
         def is_good(path: str = path, good: dict[str, Any] = good) -> bool:
-            return (stage.api.find(path) or {}).get("data") == good["data"]
+            return bool((stage.api.find(path) or {}).get("data") == good["data"])
 
         revision = good["metadata"]["labels"][REVISION_LABEL]
         if revision == stage.status()["activeRevision"]:
