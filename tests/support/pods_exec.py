@@ -7,6 +7,7 @@ The real one needs a kubelet, and is used by the tests on a real cluster.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -126,10 +127,14 @@ class PodsExec:
         gone = asyncio.create_task(anext(socket, None))
         output = asyncio.create_task(self._hand_on(process, socket, once=cut))
         await asyncio.wait({gone, output}, return_when=asyncio.FIRST_COMPLETED)
-        if output.done() and not cut:
-            await self._end(socket, await process.wait(), await process.stderr.read())
+        # A client that is gone may be noticed by the output that nobody takes.
+        ended = output.done() and output.exception() is None and not cut
         for task in (gone, output):
             task.cancel()
+        await asyncio.gather(gone, output, return_exceptions=True)
+        with contextlib.suppress(ConnectionError):
+            if ended:
+                await self._end(socket, await process.wait(), await process.stderr.read())
         process.stdin.close()
         await process.communicate()
         self.streaming -= 1
