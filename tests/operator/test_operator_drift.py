@@ -24,7 +24,7 @@ def forge(item: dict[str, object], **changes: object) -> dict[str, object]:
 def test_drift_is_put_right_at_once(operator_stage: OperatorStage, how: str) -> None:
     stage = operator_stage
     operator = stage.start()
-    stage.apply(systemPrompt="good")
+    stage.apply(systemPrompt="good \U0001f600")  # two halves in JSON, which YAML has not
     revision = stage.revision()
     good = stage.config_maps()
     name = f"ada-persona-{revision}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from shared.kube.client import KubeClient
 from shared.kube.documents import read_document
@@ -227,3 +229,28 @@ def test_so_is_the_error_of_a_watch(api: FalseApi, kubeconfig: Path) -> None:
     with pytest.raises(UnreachableError) as refused:
         ask(kubeconfig, events)
     assert str(refused.value) == "500: ***: Invalid value: …"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\U0001f600",
+        '\\"\U0001f600\\',
+        r"\ud83d\ude00",
+        "\x85\u2028\u2029",
+        "\ufeff\uffff\U0010ffff",
+        "\x7f\n\t\0",
+    ],
+)
+def test_an_apply_is_yaml_whatever_it_says(api: FalseApi, kubeconfig: Path, text: str) -> None:
+    sent: list[bytes] = []
+
+    def say(_: str, __: object, body: bytes) -> tuple[int, bytes]:
+        sent.append(body)
+        return 200, json.dumps({"metadata": STORED}).encode()
+
+    api.say = say
+    manifest = {"data": {"persona.json": text}, text: [text, None, 1.5, True]}
+    ask(kubeconfig, lambda client: client.apply("/apis/things/ada", manifest, "somebody"))
+    assert yaml.safe_load(sent[0]) == manifest
+    assert not re.search(rb"(?<!\\)\\ud[89a-f]", sent[0])  # which the YAML of an API server has not

@@ -17,7 +17,7 @@ from kubernetes.aio.client.configuration import Configuration
 
 from shared.kube.connections import Connections, authorization, connections_of, load_configuration
 from shared.kube.errors import UnauthorizedError, UnreachableError, error_for
-from shared.kube.objects import Object
+from shared.kube.objects import Object, as_yaml
 from shared.kube.refusals import unquoted, words_of
 
 Collection = tuple[list[Object], str]
@@ -25,6 +25,9 @@ Collection = tuple[list[Object], str]
 
 JSON = "application/json"
 """Form of requests and answers."""
+
+APPLY = "application/apply-patch+yaml; charset=utf-8"
+"""Form of an apply. Without its charset the ``kubernetes`` package writes JSON, which is not always YAML."""
 
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """Form of a list whose objects have nothing but their metadata."""
@@ -132,8 +135,8 @@ class KubeClient:
     async def apply(self, path: str, manifest: Object, field_manager: str) -> Object:
         """Server-side apply `manifest`, taking over fields that others own; returns the stored object."""
         query = {"fieldManager": field_manager, "force": "true"}
-        kind = "application/apply-patch+yaml"
-        return _whole(path, await self._request("PATCH", path, query, body=manifest, content_type=kind))
+        sending = self._request("PATCH", path, query, body=as_yaml(manifest), content_type=APPLY)
+        return _whole(path, await sending)
 
     async def create(self, path: str, manifest: Object, field_manager: str | None = None) -> Object:
         """Create an object in the collection at `path`.
@@ -172,7 +175,7 @@ class KubeClient:
         path: str,
         query: dict[str, str] | None = None,
         *,
-        body: Object | None = None,
+        body: Object | str | None = None,
         content_type: str = JSON,
         accept: str = JSON,
     ) -> Object:
@@ -192,7 +195,7 @@ class KubeClient:
         path: str,
         query: dict[str, str] | None = None,
         *,
-        body: Object | None = None,
+        body: Object | str | None = None,
         content_type: str = JSON,
         accept: str = JSON,
         timeout: aiohttp.ClientTimeout = REQUEST_TIMEOUT,  # noqa: ASYNC109 - given on to aiohttp
@@ -210,7 +213,7 @@ class KubeClient:
         method: str,
         path: str,
         query: dict[str, str] | None,
-        body: Object | None,
+        body: Object | str | None,
         headers: dict[str, str],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - given on to aiohttp
     ) -> aiohttp.ClientResponse:
