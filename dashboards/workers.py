@@ -23,7 +23,6 @@ from dashboards.promql import (
     NOW,
     by_pod,
     greatest,
-    increase,
     least,
     quantile,
     rate,
@@ -249,9 +248,9 @@ def _requeued() -> Panel:
 def _parked() -> Panel:
     return number(
         "Parked",
-        "Messages that were given up in the time range of the dashboard, because processes died of them. "
-        "They wait for a person: `konstruct parked list`.",
-        Query(total(increase("konstruct_apologies_total", 'reason="parked"')), "messages"),
+        "Messages that were given up because processes died of them, and that nobody has decided about yet: "
+        "`konstruct parked list`.",
+        Query(greatest(select("konstruct_parked_messages")), "messages"),
         limits=[(0.5, WARNING)],
         decimals=0,
     )

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from orchestrator.decisions import Decided, Decision
 from orchestrator.messages import Claim
 from orchestrator.recording import CONTENT
 from shared.contract import ChatMessage
 from shared.models import KonstructMessage
-from shared.reply import MessageStatus, Reason, Reply
+from shared.reply import MessageStatus, Reply
 
 SECOND = 1000.0
 """Real seconds of one second of the model."""
@@ -60,6 +61,7 @@ class Sent:
     deaths: int = 0
     errors: int = 0
     reply: Reply | None = None
+    decided: Decided | None = None
 
     @property
     def key(self) -> Key:
@@ -201,21 +203,22 @@ class Model:
         """End it."""
         sent.reply, sent.owner = reply, None
 
-    def retry(self, sent: Sent) -> None:
-        """Begin again with a parked message, as if it came now."""
-        sent.reply, sent.deaths, sent.errors = None, 0, 0
-        self.sent[sent.key] = self.sent.pop(sent.key)
+    def decide(self, sent: Sent, decision: Decision, decided: Decided) -> None:
+        """Note the first decision about a parked message; a retry is a new message, as if it came now."""
+        if sent.decided is not None:
+            assert decided == sent.decided
+            return
+        sent.decided = decided
+        assert decided.decision is decision
+        assert (decided.retried_as is None) is (decision is Decision.DROP)
+        if decided.retried_as is not None:
+            self.accept(sent.message.model_copy(update={"message_id": decided.retried_as}))
 
     def under_way(self) -> Counter[tuple[str, str]]:
         """Count, for each conversation, what somebody holds by a lease that lasts."""
         return Counter(
             (sent.key[0], sent.message.thread_id) for sent in self.unfinished() if not self.free(sent)
         )
-
-    def drop(self, sent: Sent, text: str) -> None:
-        """Decide that a parked message stays unanswered."""
-        assert sent.reply is not None
-        sent.reply = sent.reply.model_copy(update={"reason": Reason.DROPPED, "text": text})
 
     def beat(self, workers: list[Worker]) -> None:
         """Extend what the workers hold, as their heartbeats do."""

@@ -173,7 +173,7 @@ PLACES = (
         "columns of PostgreSQL where it does not belong",
         EVERYTHING,
         every_other_column,
-        lambda scene, canary: scene.way.cell.database.execute(f"update messages set reason = '{canary}'"),
+        lambda scene, canary: scene.way.cell.database.rewrite(f"update messages set reason = '{canary}'"),
     ),
     Place("command lines of every process", EVERYTHING, command_lines, run_with_argument),
     Place(

@@ -6,16 +6,18 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from orchestrator.agents.catalog import AgentCatalog
+from orchestrator.agents.catalog import AgentCatalog, Missing
 from orchestrator.agents.directory import DirectorySource
+from shared.config import ConfigurationError
 from shared.models import AgentSpec
 from shared.persona import render
 from tests.support.waiting import eventually
-from tests.support.worker import write_agent
+from tests.support.worker import Cell, write_agent
 
 IN_EFFECT_S = 1.8
 """Promised is one second, measured by the demo. A busy machine is given more here, but less than the two
@@ -145,8 +147,9 @@ def test_a_folder_that_vanishes_and_returns(tmp_path: Path) -> None:
     source.start()
     try:
         shutil.rmtree(folder)
-        eventually(lambda: not catalog.agents, within_s=10)
+        eventually(lambda: not catalog.complete or not catalog.agents, within_s=10)
         folder.mkdir()
+        eventually(lambda: catalog.complete and not catalog.agents, within_s=10)
         write_agent(folder, "acme", "ada")
         eventually(lambda: catalog.agents, within_s=10)
         assert source.healthy()
@@ -155,7 +158,7 @@ def test_a_folder_that_vanishes_and_returns(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(NotADirectoryError, match="KONSTRUCT_AGENTS_DIR"):
+    with pytest.raises(ConfigurationError, match="KONSTRUCT_AGENTS_DIR"):
         DirectorySource(tmp_path / "nowhere", AgentCatalog()).start()
 
 
@@ -167,3 +170,80 @@ def test_files_that_are_no_manifests_are_left_alone(catalog: AgentCatalog, tmp_p
     write_agent(tmp_path, "globex", "bob")
     soon(lambda: catalog.find("globex", "bob"))
     assert catalog.problems == ()
+
+
+@contextmanager
+def following(folder: Path) -> Iterator[AgentCatalog]:
+    catalog = AgentCatalog()
+    source = DirectorySource(folder, catalog)
+    source.start()
+    try:
+        yield catalog
+    finally:
+        source.stop()
+
+
+def test_in_an_empty_folder_every_agent_is_unknown(tmp_path: Path) -> None:
+    with following(tmp_path) as catalog:
+        assert catalog.look_up("acme", "ada") is Missing.UNKNOWN
+        write_agent(tmp_path, "acme", "ada")
+        soon(lambda: catalog.find("acme", "ada"))
+        (tmp_path / "acme-ada.yaml").unlink()
+        soon(lambda: catalog.look_up("acme", "ada") is Missing.UNKNOWN)
+
+
+def test_a_message_to_an_empty_folder_fails_with_a_reason(cell: Cell) -> None:
+    (cell.agents / "acme-ada.yaml").unlink()
+    cell.start_worker()
+    message = cell.message("is anybody there?")
+    cell.submit(message)
+    reply = cell.reply(message, within_s=15)
+    assert (reply.status, reply.reason) == ("failed", "agent_unknown")
+
+
+def test_a_manifest_that_was_never_good_is_no_agent(tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("kind: [")
+    with following(tmp_path) as catalog:
+        assert [problem.where for problem in catalog.problems] == ["broken.yaml"]
+        assert catalog.look_up("acme", "ada") is Missing.UNKNOWN
+
+
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
+    """Its agents stay, and a message to any other waits: nobody knows whether it is there."""
+    folder = tmp_path / "agents"
+    folder.mkdir()
+    write_agent(folder, "acme", "ada")
+    with following(folder) as catalog:
+        folder.rename(tmp_path / "elsewhere")
+        eventually(lambda: catalog.look_up("acme", "bob") is Missing.NOT_YET, within_s=10)
+        assert "briefly" in prompt(catalog)
+        assert "is not there" in catalog.problems[0].message
+        (tmp_path / "elsewhere").rename(folder)
+        eventually(lambda: catalog.look_up("acme", "bob") is Missing.UNKNOWN, within_s=10)
+        assert catalog.problems == ()
+        assert "briefly" in prompt(catalog)
+
+
+def test_what_is_below_an_unreadable_place_stays_and_the_rest_is_followed(tmp_path: Path) -> None:
+    """A loop of links stands for whatever the file system fails at: rights mean nothing to root."""
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    write_agent(deep, "acme", "ada")
+    with following(tmp_path) as catalog:
+        manifest = deep / "acme-ada.yaml"
+        manifest.unlink()
+        manifest.symlink_to(manifest)
+        soon(lambda: catalog.problems)
+        assert "Too many levels of symbolic links" in catalog.problems[0].message
+        assert "briefly" in prompt(catalog)
+        write_agent(tmp_path, "globex", "bob")
+        soon(lambda: catalog.find("globex", "bob"))
+        assert catalog.look_up("acme", "bob") is Missing.NOT_YET
+        manifest.unlink()
+        soon(lambda: catalog.look_up("acme", "ada") is Missing.UNKNOWN)
+
+
+def test_a_pipe_among_the_manifests_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with following(tmp_path) as catalog:
+        assert catalog.look_up("acme", "ada") is Missing.UNKNOWN

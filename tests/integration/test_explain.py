@@ -104,7 +104,7 @@ def test_an_answer_is_explained_in_json_and_in_words(cell: Cell) -> None:
     assert (told["text"], told["reply"]) == (None, None)
 
     assert told["trace_id"] is None
-    cell.database.execute("update messages set trace_id = '0af7651916cd43dd8448eb211c80319c'")
+    cell.database.rewrite("update messages set trace_id = '0af7651916cd43dd8448eb211c80319c'")
     people = explain(cell, message.message_id)
     assert people.code == 0
     for words in (
@@ -287,7 +287,7 @@ def test_the_verdict_says_what_the_records_prove_and_no_more(
 ) -> None:
     cell.start_worker()
     message, _ = answered(cell)
-    cell.database.execute(change)
+    cell.database.rewrite(change)
     assert evidence(cell, message).proof.verdict is verdict
     result = explain(cell, message.message_id)
     assert result.code == code

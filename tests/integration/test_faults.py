@@ -12,7 +12,7 @@ def test_a_message_that_the_worker_stumbles_over_is_given_up_with_a_reason(cell:
     first, second = (cell.message(text, thread_id="t") for text in ("hello", "and again"))
     cell.submit(first)
     cell.reply(first)
-    cell.database.execute("update messages set reply = null")
+    cell.database.rewrite("update messages set reply = null")
     cell.submit(second)
     reply = cell.reply(second)
     assert (reply.status, reply.reason) == ("failed", "internal_error")

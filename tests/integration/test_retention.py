@@ -68,7 +68,7 @@ def test_only_what_is_finished_and_old_enough_goes(database: Database, system_en
     put(database, "acme", "new", "29 days")
     put(database, "globex", "old", "31 days")
     put_unfinished(database, "acme")
-    database.execute("update messages set received_at = now() - interval '90 days'")
+    database.rewrite("update messages set received_at = now() - interval '90 days'")
     assert purge(system_engine, older_than=30 * DAY) == Purged(messages=6, revisions=0)
     assert left(database) == [("acme", "new", 3), ("acme", "open", 2)]
 

@@ -31,10 +31,11 @@ def a_rush(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def a_stranger_and_a_killer(stage: Stage) -> Iterator[None]:
-    """Have somebody without the key queue a message, and one be there that processes died of."""
+    """Have somebody without the key queue a message, and one parked, until somebody drops it."""
     stage.load.forge()
-    stage.load.poison()
+    poison = stage.load.poison()
     yield
+    stage.load.drop(poison)
 
 
 @contextmanager

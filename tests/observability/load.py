@@ -15,7 +15,9 @@ from typing import Any, Self
 import httpx
 from sqlalchemy import Engine
 
+from orchestrator.decisions import Decision
 from orchestrator.main import TASK_NAME, app
+from orchestrator.parked import decide
 from orchestrator.recording import record_message
 from orchestrator.sending import submit
 from shared.db import get_session
@@ -112,12 +114,17 @@ class Load:
         forged = _message(next(self._numbers)).model_dump(mode="json")
         app.send_task(TASK_NAME, args=(forged,), ignore_result=True)
 
-    def poison(self) -> None:
+    def poison(self) -> KonstructMessage:
         """Record a message that processes have died of, the last of them in quarantine."""
         message = _message(next(self._numbers))
         with tenant_scope(message.tenant_id), get_session(self._engine) as session:
             record_message(session, message)
         self._database.execute(f"update messages set deaths = 3 where message_id = '{message.message_id}'")
+        return message
+
+    def drop(self, message: KonstructMessage) -> None:
+        """Decide that a parked message stays unanswered."""
+        assert decide(message.tenant_id, message.message_id, Decision.DROP, on=self._engine)
 
     def completions(self) -> int:
         """Count the direct completions that have ended."""

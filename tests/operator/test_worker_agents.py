@@ -97,6 +97,12 @@ def _younger(stage: Stage, namespace: str, than: str) -> Written | None:
     return written if found and found["metadata"]["creationTimestamp"] > than else None
 
 
+def test_where_there_is_no_agent_at_all_every_one_is_unknown(stage: Stage) -> None:
+    """A complete list of nothing is a complete list."""
+    stage.worker().ready()
+    assert stage.ask().reason is Reason.AGENT_UNKNOWN
+
+
 def test_an_agent_that_is_not_accepted_is_not_served(stage: Stage) -> None:
     written = stage.operator.apply(stage.tenant, "ada")
     worker = stage.worker().ready()

@@ -222,7 +222,7 @@ def test_parked_messages_are_decided_about_in_a_pod(cluster: PodsExec) -> None:
         assert "no stack runs on" in err
     assert [argv for _, _, argv in cluster.runs] == [
         ["konstruct", "parked", "--json", "--tenant=acme", "list"],
-        ["konstruct", "parked", "--tenant=acme", "retry", "m-1"],
+        ["konstruct", "parked", "--json", "--tenant=acme", "retry", "m-1"],
     ]
 
 

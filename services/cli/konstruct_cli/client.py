@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from konstruct_cli.errors import CliError, NoReplyError, NotRunningError, UsageError
 from konstruct_cli.stack.state import DEFAULT_STATE_DIR, StackInfo, StateDir
-from orchestrator.decisions import Decision, Parked
+from orchestrator.decisions import Decided, Decision, Parked
 from orchestrator.errors import BacklogFullError, MessageConflictError, SubmitError
 from orchestrator.evidence import Evidence
 from orchestrator.messages import find_reply
@@ -122,19 +122,26 @@ class Connection:
         with self._database():
             return Parked(messages=list_parked(tenant, on=self.engine))
 
-    def decide(self, tenant: str, message_id: str, decision: Decision) -> None:
-        """Decide what becomes of a parked message.
+    def decide(self, tenant: str, message_id: str, decision: Decision) -> Decided:
+        """Decide what becomes of a parked message, and tell it; the same decision again changes nothing.
 
         Raises:
-            UsageError: the tenant has no such parked message.
+            UsageError: the tenant has no such parked message, or something else is decided about it.
             NotRunningError: PostgreSQL cannot be reached.
         """
         with self._database():
-            done = decide(tenant, message_id, decision, on=self.engine)
-        if not done:
+            decided = decide(tenant, message_id, decision, on=self.engine)
+        if decided is None:
             raise UsageError(
                 f"tenant {tenant} has no parked message {message_id}; `konstruct parked list` shows its own"
             )
+        if decided.decision is not decision:
+            done = "dropped" if decided.retried_as is None else f"retried as {decided.retried_as}"
+            raise UsageError(
+                f"message {message_id} was {done} at {decided.decided_at:%Y-%m-%d %H:%M:%S}Z, which stays; "
+                "its text can be sent again as a new message"
+            )
+        return decided
 
     def purge(self, tenant: str | None, older_than: timedelta) -> Purged:
         """Delete messages that finished longer ago than `older_than`, of one tenant or of all.

@@ -37,6 +37,7 @@ def lines(evidence: Evidence) -> Iterator[tuple[str, str]]:
     yield "tenant", evidence.tenant_id
     yield "agent", evidence.agent + (f", revision {evidence.revision}" if evidence.revision else "")
     yield "status", evidence.status.value + (f" ({evidence.reason.value})" if evidence.reason else "")
+    yield from _retries(evidence)
     if evidence.waiting is not None:
         yield "waits for", waiting(evidence, evidence.waiting)
     yield from _times(evidence)
@@ -48,6 +49,17 @@ def lines(evidence: Evidence) -> Iterator[tuple[str, str]]:
         yield "prompt", f"sha256 {evidence.prompt_sha256}"
         yield "clause", f"version {evidence.transparency_clause}"
     yield "trace", evidence.trace_id or "none kept"
+
+
+def _retries(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    ask = f"konstruct explain --tenant {evidence.tenant_id}"
+    if evidence.retry_of is not None:
+        yield "retry of", f"{evidence.retry_of}, which is parked: `{ask} {evidence.retry_of}`"
+    if evidence.decided_at is not None:
+        decided = "dropped: it stays unanswered"
+        if evidence.retried_as is not None:
+            decided = f"retried as {evidence.retried_as}: `{ask} {evidence.retried_as}`"
+        yield "decided", f"{_moment(evidence.decided_at)}, {decided}"
 
 
 def _times(evidence: Evidence) -> Iterator[tuple[str, str]]:

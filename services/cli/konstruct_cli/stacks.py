@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from konstruct_cli.cluster.target import Cluster
-from orchestrator.decisions import Decision, Parked
+from orchestrator.decisions import Decided, Decision, Parked
 from orchestrator.evidence import Evidence
 from orchestrator.purged import Purged
 from shared.models import KonstructMessage
@@ -42,11 +42,12 @@ class Stack(Protocol):
             CliError: they cannot be had; the class tells why.
         """
 
-    def decide(self, tenant: str, message_id: str, decision: Decision) -> None:
-        """Decide what becomes of a parked message.
+    def decide(self, tenant: str, message_id: str, decision: Decision) -> Decided:
+        """Decide what becomes of a parked message, and tell it; the same decision again changes nothing.
 
         Raises:
-            CliError: it is not parked, or nothing could be done; the class tells which.
+            CliError: it is not parked, something else is decided, or nothing could be done; the class tells
+                which.
         """
 
     def purge(self, tenant: str | None, older_than: timedelta) -> Purged:

@@ -33,7 +33,7 @@ class ParkedMessage(BaseModel):
 
 
 class Parked(BaseModel):
-    """A tenant's parked messages."""
+    """A tenant's parked messages that nothing is decided about."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,7 +45,25 @@ class Decision(StrEnum):
     """What becomes of a parked message."""
 
     RETRY = "retry"
-    """It is answered after all, as if it were new."""
+    """It is sent again, as a new message."""
 
     DROP = "drop"
     """It stays unanswered for good."""
+
+
+class Decided(BaseModel):
+    """What was decided about a parked message: once, and for good."""
+
+    model_config = ConfigDict(frozen=True)
+
+    message_id: str
+    """Its id."""
+
+    decision: Decision
+    """The decision."""
+
+    decided_at: datetime
+    """When it was made."""
+
+    retried_as: str | None
+    """Id of the message that it was sent again as; null when it was dropped."""

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from orchestrator.decisions import Decision
 from shared.contract import Attempt, FallbackReason, Usage
 from shared.persona import DocumentError, load, revision_of
 from shared.prompt import TRANSPARENCY_CLAUSE_VERSION, prompt_sha256, system_prompt
@@ -175,6 +176,18 @@ class Evidence(_Part):
 
     reason: Reason | None
     """Why it was not answered; null when it was, and while it is unfinished."""
+
+    decision: Decision | None = None
+    """What somebody decided about it when it was parked; null while nobody has."""
+
+    decided_at: AwareDatetime | None = None
+    """When that was decided."""
+
+    retried_as: str | None = None
+    """Id of the message that it was sent again as; null if it was not."""
+
+    retry_of: str | None = None
+    """Id of the parked message that this one is sent again for; null if it is not."""
 
     times: Times
     """When what happened."""

@@ -26,7 +26,7 @@ SAMPLE_S = 5.0
 DEAF_S = 60.0
 """Seconds of waiting messages and idle threads after which the worker counts as deaf."""
 
-_BACKLOG = text("select konstruct_backlog(), konstruct_longest_line()")
+_BACKLOG = text("select konstruct_backlog(), konstruct_longest_line(), konstruct_parked()")
 
 
 class Hearing:
@@ -74,7 +74,7 @@ class Backlog:
         hearing: Hearing,
         idle: Callable[[], bool],
         system_engine: Engine,
-        report: Callable[[int, int], None],
+        report: Callable[[int, int, int], None],
     ) -> None:
         """Keep what it needs.
 
@@ -82,7 +82,8 @@ class Backlog:
             hearing: Told how many messages wait in the queue.
             idle: Whether the worker could take one.
             system_engine: As the system role, to count across tenants.
-            report: Told the length of the backlog, and of the longest line of one tenant.
+            report: Told the length of the backlog, of the longest line of one tenant, and how many messages
+                are parked and undecided.
         """
         self._hearing = hearing
         self._idle = idle

@@ -1,8 +1,9 @@
 """A process for each message that workers died of: ``python -m orchestrator.isolated``.
 
 Reads jobs, one a line, and answers each in a fork of its own: what a message does to its process ends with
-it. Prints a line for each: the fork's exit status, negative the signal that ended it. It is started, fed
-and ended by :mod:`orchestrator.isolation`. It has no threads, so that it may fork.
+it. Prints a line when it is ready, and one for each job: the fork's exit status, negative the signal that
+ended it. It is started, fed and ended by :mod:`orchestrator.isolation`. It has no threads, so that it may
+fork.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 from orchestrator import tracing
 from orchestrator.errors import DeliveryError
-from orchestrator.job import AGAIN, Job
+from orchestrator.job import AGAIN, RAISED, READY, Job
 from orchestrator.runtime import Runtime
 from orchestrator.tasks import run_steps
 from orchestrator.worker import setup_worker_logs, start_worker_tracing
@@ -36,13 +37,29 @@ def main() -> None:
         # Where memory runs out, the kernel is to end these processes rather than the worker beside them.
         _OOM_SCORE.write_text("1000")
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is for the fork; this one ends with its stdin
+    _say(READY)
     for line in sys.stdin.buffer:
+        _say(str(_try(line)))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _try(line: bytes) -> int:
+    """Answer one job in a fork; return its exit status, negative the signal that ended it."""
+    try:
         process = os.fork()
-        if process == 0:
-            os._exit(_answer(line))
-        _, status = os.waitpid(process, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        sys.stdout.flush()
+    except OSError as error:
+        log.warning("no process can be started: %s", error.strerror)
+        return AGAIN
+    if process == 0:
+        # What a fork, or something it leaves behind, says is not said in this process's name.
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        os._exit(_answer(line))
+    _, status = os.waitpid(process, 0)
+    return os.waitstatus_to_exitcode(status)
 
 
 def _answer(line: bytes) -> int:
@@ -70,8 +87,8 @@ def _answer(line: bytes) -> int:
     except DeliveryError:
         return AGAIN
     except Exception:
-        log.exception("a suspected message could not be tried")
-        return AGAIN
+        log.exception("a process stumbled over a suspected message")
+        return RAISED
     return 0
 
 

@@ -9,7 +9,13 @@ from shared.models import KonstructMessage
 from shared.persona import Rendered
 
 AGAIN = 75
-"""Exit status when the message is still to be answered: EX_TEMPFAIL of sysexits.h."""
+"""Exit status when the message is still to be answered, and has no fault: EX_TEMPFAIL of sysexits.h."""
+
+RAISED = 70
+"""Exit status when the process stumbled over the message: EX_SOFTWARE of sysexits.h."""
+
+READY = "ready"
+"""What the process says when it can take jobs."""
 
 
 class Agent(BaseModel):

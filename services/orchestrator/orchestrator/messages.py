@@ -248,11 +248,23 @@ def release(tenant_id: str, held: Claim, *, on: Engine | None = None) -> None:
         )
 
 
+REPLY = tuple(
+    messages.c[name]
+    for name in (
+        *(Reply.model_fields.keys() - {"text", "usage"}),
+        "reply",
+        "prompt_tokens",
+        "completion_tokens",
+    )
+)
+"""What a reply is read from, and no more: there may be a row of which something else cannot be read."""
+
+
 def find_reply(tenant_id: str, message_id: str, *, on: Engine | None = None) -> Reply | None:
     """Read the reply to a message of `tenant_id`; None while it is unfinished or unknown."""
     with tenant_scope(tenant_id), get_session(on) as session:
         row = session.execute(
-            select(messages).where(
+            select(*REPLY).where(
                 messages.c.tenant_id == tenant_id,
                 messages.c.message_id == message_id,
                 messages.c.status != MessageStatus.RECEIVED,

@@ -107,6 +107,11 @@ class WorkerMetrics:
             "counted.",
             registry=self.registry,
         )
+        self._parked = Gauge(
+            "konstruct_parked_messages",
+            "Parked messages that nobody has decided about, the same for every worker, as last counted.",
+            registry=self.registry,
+        )
         self.line_limit = Gauge(
             "konstruct_tenant_backlog_limit",
             "Messages of a tenant that may wait their turn; one more is refused.",
@@ -157,10 +162,11 @@ class WorkerMetrics:
         """Count a request to the llm-pool that is sent again."""
         self._retries.labels(trouble.value).inc()
 
-    def waiting(self, backlog: int, longest_line: int) -> None:
-        """Note how many messages wait in all, and how many of the tenant that has most wait their turn."""
+    def waiting(self, backlog: int, longest_line: int, parked: int) -> None:
+        """Note how many messages wait, how many of the tenant with the longest line, how many are parked."""
         self._backlog.set(backlog)
         self._longest_line.set(longest_line)
+        self._parked.set(parked)
 
     def refuse(self, reason: Reason | Literal["not_signed"]) -> None:
         """Count a delivery that was refused, with no reply recorded."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Engine, func, select, update
+from pydantic import ValidationError
+from sqlalchemy import Engine, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
 from orchestrator.errors import MessageConflictError
@@ -17,6 +20,8 @@ from shared.models import KonstructMessage
 from shared.reply import MessageStatus
 from shared.tables import messages
 from shared.tracing import incoming_headers, trace_headers
+
+log = logging.getLogger(__name__)
 
 CONTENT = ("thread_id", "agent", "sender", "channel", "text")
 """What makes two submissions of one id the same message."""
@@ -88,6 +93,15 @@ def find_recorded(session: Session, message: KonstructMessage) -> MessageStatus 
     return MessageStatus(row.status)
 
 
+def is_recorded(message: KonstructMessage, *, on: Engine | None = None) -> bool:
+    """Whether this very message is recorded, rather than none, or another under its id."""
+    try:
+        with get_session(on) as session:
+            return find_recorded(session, message) is not None
+    except MessageConflictError:
+        return False
+
+
 def put_in_line(message: KonstructMessage, *, after_s: float | None = None, on: Engine | None = None) -> bool:
     """Let `message` wait for its turn to be queued: in its place, or, `after_s` seconds from now, anew.
 
@@ -111,21 +125,79 @@ def put_in_line(message: KonstructMessage, *, after_s: float | None = None, on: 
         return waiting.one_or_none() is not None
 
 
-def load(
-    tenant_id: str, message_ids: Sequence[str], *, on: Engine | None = None
-) -> list[tuple[KonstructMessage, dict[str, str]]]:
-    """Read unfinished messages as they were recorded, in the order received, with their traces' headers."""
+def put_off(
+    tenant_id: str, message_id: str, after_s: float, *, back_in_line: bool, on: Engine | None = None
+) -> None:
+    """Let an unfinished message that nobody works on come `after_s` seconds from now, behind the others.
+
+    `back_in_line`: whether it has no delivery, although it counts as queued.
+    """
+    waits = {"queued_at": None} if back_in_line else {}
     with get_session(on) as session:
-        rows = session.execute(
-            select(messages.c.traceparent, *(messages.c[name] for name in KonstructMessage.model_fields))
+        session.execute(
+            update(messages)
             .where(
                 messages.c.tenant_id == tenant_id,
-                messages.c.message_id.in_(message_ids),
+                messages.c.message_id == message_id,
                 messages.c.status == MessageStatus.RECEIVED,
+                or_(messages.c.owner.is_(None), messages.c.lease_expires_at < func.now()),
             )
-            .order_by(messages.c.seq)
+            .values(due_at=func.now() + timedelta(seconds=after_s), **waits)
         )
-        return [_with_headers(row._asdict()) for row in rows]
+
+
+def load(
+    tenant_id: str,
+    message_ids: Sequence[str],
+    *,
+    on: Engine | None = None,
+    unreadable: Callable[[str], None] | None = None,
+) -> list[tuple[KonstructMessage, dict[str, str]]]:
+    """Read unfinished messages as they were recorded, in the order received, with their traces' headers.
+
+    A row may not be a message any more: another version wrote it, or somebody has edited it. `unreadable` is
+    told its id, and the others are returned.
+
+    Raises:
+        ValidationError, DataError: there is such a row, and no `unreadable`.
+    """
+    try:
+        with get_session(on) as session:
+            rows = session.execute(
+                select(messages.c.traceparent, *(messages.c[name] for name in KonstructMessage.model_fields))
+                .where(
+                    messages.c.tenant_id == tenant_id,
+                    messages.c.message_id.in_(message_ids),
+                    messages.c.status == MessageStatus.RECEIVED,
+                )
+                .order_by(messages.c.seq)
+            )
+            found = [row._asdict() for row in rows]
+    except DataError:  # a value that PostgreSQL has and Python has not, in one of the rows
+        if unreadable is None:
+            raise
+        if len(message_ids) == 1:
+            log.warning("message %s cannot be read from PostgreSQL", message_ids[0])
+            unreadable(message_ids[0])
+            return []
+        return [
+            each
+            for message_id in message_ids
+            for each in load(tenant_id, [message_id], on=on, unreadable=unreadable)
+        ]
+    loaded = []
+    for values in found:
+        try:
+            loaded.append(_with_headers(values))
+        except ValidationError as error:
+            if unreadable is None:
+                raise
+            fields = sorted(
+                {str(each["loc"][0]) for each in error.errors(include_input=False) if each["loc"]}
+            )
+            log.warning("message %s, as recorded, is none: %s", values["message_id"], ", ".join(fields))
+            unreadable(values["message_id"])
+    return loaded
 
 
 def _with_headers(values: dict[str, Any]) -> tuple[KonstructMessage, dict[str, str]]:

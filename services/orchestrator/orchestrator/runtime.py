@@ -23,6 +23,7 @@ from orchestrator.agents.catalog import (
 from orchestrator.agents.directory import DirectorySource
 from orchestrator.agents.runner import Runner
 from orchestrator.dispatcher import Dispatcher
+from orchestrator.faults import Faults
 from orchestrator.hearing import Backlog, Hearing
 from orchestrator.leases import Heartbeat
 from orchestrator.metrics import WorkerMetrics
@@ -79,6 +80,9 @@ class Runtime:
 
     metrics: WorkerMetrics
     """Its metrics."""
+
+    faults: Faults
+    """Counts what it stumbles over."""
 
     hearing: Hearing
     """Whether it hears its queue."""
@@ -142,6 +146,7 @@ class Runtime:
     ) -> Runtime:
         engine, system_engine = make_engine(settings), make_system_engine(settings)
         source = following()
+        faults = Faults(engine, settings.max_errors, metrics)
         running, hearing = Running(settings.drain_s), Hearing()
 
         def idle() -> bool:
@@ -162,9 +167,10 @@ class Runtime:
             running=running,
             heartbeat=Heartbeat(system_engine, owner, settings.lease_s, running.held),
             metrics=metrics,
+            faults=faults,
             hearing=hearing,
             backlog=Backlog(hearing, idle, system_engine, metrics.waiting),
-            dispatcher=Dispatcher(engine, system_engine, suspect_from, settings.tenant_queued),
+            dispatcher=Dispatcher(engine, system_engine, suspect_from, settings.tenant_queued, faults),
             sweeper=Sweeper(system_engine, suspect_from, metrics.requeued.inc),
             retention=Retention(
                 system_engine,

@@ -29,7 +29,7 @@ from orchestrator.invalid import record_invalid
 from orchestrator.main import TASK_NAME, app, hidden
 from orchestrator.messages import Busy, Claim, Suspect
 from orchestrator.metrics import NOT_SIGNED
-from orchestrator.recording import put_in_line
+from orchestrator.recording import is_recorded, put_in_line
 from orchestrator.replies import apologise, failed, reply_from
 from orchestrator.runtime import Runtime
 from orchestrator.telling import tell
@@ -84,7 +84,6 @@ def handle_message(self: Task[..., dict[str, Any]], payload: dict[str, Any]) -> 
             # Celery would acknowledge a task that raises, and the message with it.
             log.exception("a delivery failed and is put back")
             if (given_up := record_fault(payload, worker)) is not None:
-                tell(given_up)
                 return given_up.model_dump(mode="json")
             _put_back(self, payload, LONGEST_DELAY_S, worker)
             raise Ignore(type(error).__name__) from None
@@ -166,6 +165,8 @@ def _claim(message: KonstructMessage, worker: Runtime) -> Claim | Reply:
     except SQLAlchemyError as error:
         log.warning("message %s cannot be claimed: %s", message.message_id, type(error).__name__)
         if not is_worth_a_retry(error):
+            if is_recorded(message, on=worker.engine):
+                raise  # a fault, which is counted: it was accepted, and must end
             return _refuse(message, Reason.MESSAGE_INVALID, worker)
         raise PutBackError("the database is away", delay_s=LONGEST_DELAY_S) from None
     if isinstance(held, Busy):
@@ -228,9 +229,12 @@ def _record(
         )
     except SQLAlchemyError as error:
         log.warning("the reply to %s cannot be recorded: %s", held.message_id, type(error).__name__)
-        if not is_worth_a_retry(error) and result.envelope is not None:
-            # PostgreSQL refuses what the model wrote, and would again: an apology takes its place.
-            return _record(message, held, agent, apologise(Reason.INTERNAL_ERROR), worker)
+        if not is_worth_a_retry(error):
+            # PostgreSQL refuses what was to be said, and would again: a plain apology takes its place.
+            plain = apologise(Reason.INTERNAL_ERROR)
+            if result == plain:
+                raise  # a fault, which is counted
+            return _record(message, held, agent, plain, worker)
         raise PutBackError("the database is away", delay_s=LONGEST_DELAY_S) from None
     if not recorded:
         raise PutBackError("another worker took the message over")

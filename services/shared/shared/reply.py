@@ -44,7 +44,7 @@ class Reason(StrEnum):
     """Workers died while the message was under way, and so did a process that had nothing else to do."""
 
     DROPPED = "dropped"
-    """It was parked, and somebody decided that it stays unanswered."""
+    """Somebody gave it up by hand (docs/data.md); before migration 0010, also with ``parked drop``."""
 
     FALLBACK_REFUSED = "fallback_refused"
     """The agent's group failed and the agent forbids another."""

@@ -85,6 +85,13 @@ messages = Table(
     Column("traceparent", Text),
     # When its delivery was last taken for lost.
     Column("reclaimed_at", DateTime(timezone=True)),
+    # What somebody decided about it when it was parked, and as which message it was sent again. Of a finished
+    # message nothing but these may be written, and these once (trigger keep_reply).
+    Column("decision", Text),
+    Column("decided_at", DateTime(timezone=True)),
+    Column("retried_as", Text),
+    # The parked message that this one is sent again for.
+    Column("retry_of", Text),
     PrimaryKeyConstraint("tenant_id", "message_id"),
     CheckConstraint("status in ('received', 'answered', 'apologised', 'failed')", name="status_known"),
     CheckConstraint("(status = 'received') = (finished_at is null)", name="finished_has_time"),
@@ -99,6 +106,12 @@ messages = Table(
     ),
     Index("messages_seq", "seq", unique=True),
     Index("messages_finished", "finished_at", postgresql_where=text("finished_at is not null")),
+    Index(
+        "messages_undecided",
+        "tenant_id",
+        "seq",
+        postgresql_where=text("reason = 'parked' and decision is null"),
+    ),
     Index(
         "messages_in_line",
         "tenant_id",

@@ -64,12 +64,9 @@
 {{- end }}
 {{- with $alerts.messagesParked }}
 - alert: KonstructMessagesParked
-  expr: |-
-    sum by (namespace, release) (
-      increase({{ include "konstruct.series" (list $ "konstruct_apologies_total" `reason="parked"`) }}[{{ .window }}])
-    ) > 0
+  expr: max by (namespace, release) ({{ include "konstruct.series" (list $ "konstruct_parked_messages" "") }}) > 0
   for: {{ .for }}
-  {{- include "konstruct.alertTail" (list $ "KonstructMessagesParked" "ticket" dict (print "Messages are parked (" $release ")") (printf "About {{ $value | humanize }} in the last %s: processes died of them, and they stay unanswered until a person decides." .window)) | nindent 2 }}
+  {{- include "konstruct.alertTail" (list $ "KonstructMessagesParked" "ticket" dict (print "Messages are parked (" $release ")") "{{ $value }} in all: processes died of them, and they stay unanswered until a person decides.") | nindent 2 }}
 {{- end }}
 {{- $consuming := include "konstruct.series" (list $ "konstruct_worker_consuming" "") }}
 {{- with $alerts.noWorkerConsuming }}

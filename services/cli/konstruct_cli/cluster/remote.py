@@ -19,7 +19,7 @@ from konstruct_cli.cluster.exec import CannotStartError, Outcome, execute, follo
 from konstruct_cli.cluster.pods import WorkerPod, ready_worker
 from konstruct_cli.cluster.target import Cluster
 from konstruct_cli.errors import CliError, ExitCode, NoReplyError
-from orchestrator.decisions import Decision, Parked
+from orchestrator.decisions import Decided, Decision, Parked
 from orchestrator.evidence import Evidence
 from orchestrator.purged import Purged
 from shared.kube.client import KubeClient
@@ -91,15 +91,15 @@ class RemoteStack:
         _, outcome = self.run(["konstruct", "parked", "--json", f"--tenant={tenant}", "list"])
         return _read(outcome, Parked, ExitCode.OK)
 
-    def decide(self, tenant: str, message_id: str, decision: Decision) -> None:
+    def decide(self, tenant: str, message_id: str, decision: Decision) -> Decided:
         """Decide what becomes of a parked message, in a worker's Pod.
 
         Raises:
             CliError: as of a local stack.
         """
-        _, outcome = self.run(["konstruct", "parked", f"--tenant={tenant}", decision.value, message_id])
-        if outcome.code != ExitCode.OK:
-            raise RemoteError(outcome)
+        argv = ["konstruct", "parked", "--json", f"--tenant={tenant}", decision.value, message_id]
+        _, outcome = self.run(argv)
+        return _read(outcome, Decided, ExitCode.OK)
 
     def purge(self, tenant: str | None, older_than: timedelta) -> Purged:
         """Delete messages that finished longer ago than `older_than`, in a worker's Pod.

@@ -12,13 +12,7 @@ from konstruct_cli.messages import MessageName, TenantName
 from konstruct_cli.options import Action
 from konstruct_cli.output import data, emit_json, printable, say
 from konstruct_cli.stacks import Stack, open_stack
-from orchestrator.decisions import Decision, Parked
-
-_DONE = {
-    Decision.RETRY: "is answered like a new one: `konstruct explain` shows how far it is",
-    Decision.DROP: "stays unanswered: failed, dropped",
-}
-"""What is told about a decision."""
+from orchestrator.decisions import Decided, Decision, Parked
 
 
 def run(
@@ -41,11 +35,24 @@ def run(
             _list(stack, TenantName.of(tenant).tenant, as_json=as_json)
         else:
             named, decision = MessageName.of(tenant, message_id), Decision(action.value)
-            stack.decide(named.tenant, named.message_id, decision)
-            say(f"message {named.message_id} {_DONE[decision]}")
+            decided = stack.decide(named.tenant, named.message_id, decision)
+            if as_json:
+                emit_json(decided)
+            else:
+                say(_told(named, decided))
     finally:
         stack.close()
     return ExitCode.OK
+
+
+def _told(named: MessageName, decided: Decided) -> str:
+    """Put a decision in words."""
+    if decided.retried_as is None:
+        return f"message {named.message_id} stays unanswered: its reply stays `failed`, `parked`"
+    return (
+        f"message {named.message_id} is retried as {decided.retried_as}, and its own reply stays. "
+        f"How far that is: `konstruct explain --tenant {named.tenant} {decided.retried_as}`"
+    )
 
 
 def _list(stack: Stack, tenant: str, *, as_json: bool) -> None:

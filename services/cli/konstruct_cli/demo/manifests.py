@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import yaml
 
-from orchestrator.agents.directory import SUFFIXES
+from orchestrator.agents.folder import SUFFIXES
 from shared.manifest import load_manifests
 from shared.models import Agent, Namespace
 from shared.persona import render

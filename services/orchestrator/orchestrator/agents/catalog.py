@@ -114,10 +114,20 @@ class AgentCatalog:
         return entry
 
     def swap(
-        self, agents: Mapping[AgentKey, ServedAgent | Missing], problems: tuple[Problem, ...] = ()
+        self,
+        agents: Mapping[AgentKey, ServedAgent | Missing],
+        problems: tuple[Problem, ...] = (),
+        *,
+        complete: bool = True,
     ) -> None:
-        """Put `agents` in effect instead of all that were, with what could not be."""
-        self._entries, self._problems, self.complete = dict(agents), problems, True
+        """Put `agents` in effect instead of all that were, with what could not be.
+
+        `complete`: whether these are all there are, so that any other is unknown.
+        """
+        if not complete:  # first: nobody is to find neither the agent nor that it may be there
+            self.complete = False
+        self._entries, self._problems = dict(agents), problems
+        self.complete = complete
 
     def put(self, key: AgentKey, agent: ServedAgent) -> None:
         """Put one agent in effect, instead of what was there under its name."""

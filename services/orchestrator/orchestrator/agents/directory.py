@@ -2,13 +2,16 @@
 
 Laid out as one would ``kubectl apply -R``: Agents beside the Namespace whose label names their tenant.
 A saved manifest is in effect at once; a broken one is reported and the last good one of that file stays.
+What cannot be read (a folder without rights, a network file system that fails) is not taken for empty: its
+agents stay as they are, and messages to agents that are not known wait.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +19,8 @@ from typing import TypeVar
 from watchfiles import watch
 
 from orchestrator.agents.catalog import AgentCatalog, AgentKey, Problem, ServedAgent
+from orchestrator.agents.folder import Found, look_at
+from shared.config import ConfigurationError
 from shared.manifest import MAX_MANIFEST_BYTES, ManifestError, load_manifests
 from shared.models import TENANT_LABEL, Agent, Namespace
 from shared.names import is_dns_label
@@ -26,14 +31,14 @@ log = logging.getLogger(__name__)
 Kind = TypeVar("Kind", Agent, Namespace)
 """A kind of manifest."""
 
-SUFFIXES = (".yaml", ".yml")
-"""Endings of the files that are read."""
-
 DEBOUNCE_MS = 100
 """Milliseconds in which changes are gathered; an editor writes a file in several steps."""
 
 RESCAN_MS = 2_000
 """Milliseconds between looks at the folder when no change was reported (network file systems)."""
+
+AGAIN_S = 1.0
+"""Seconds between looks at a folder that cannot be watched, because it is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,9 @@ class ManifestFile:
     problem: str | None = None
     """What is wrong with it now."""
 
+    unread: bool = False
+    """Whether it could not be read, so that nobody knows what it says now."""
+
 
 class DirectorySource:
     """Follows a folder, with its subfolders, and keeps a catalog in step with it."""
@@ -54,7 +62,7 @@ class DirectorySource:
         self._folder = folder
         self._catalog = catalog
         self._files: dict[Path, ManifestFile] = {}
-        self._stamps: dict[Path, tuple[int, int, int]] = {}
+        self._found: Found | None = None  # before the first look; an empty folder is something else
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="agents-directory", daemon=True)
 
@@ -62,11 +70,11 @@ class DirectorySource:
         """Read the folder once, then follow it.
 
         Raises:
-            NotADirectoryError: the folder is not there.
+            ConfigurationError: the folder is not there.
         """
-        if not self._folder.is_dir():
-            raise NotADirectoryError(
-                f"{self._folder} is not a folder; make it, or correct KONSTRUCT_AGENTS_DIR"
+        if not os.path.isdir(self._folder):  # noqa: PTH112 - Path.is_dir raises where there are no rights
+            raise ConfigurationError(
+                f"{self._folder} is not a folder that can be read; make it, or correct KONSTRUCT_AGENTS_DIR"
             )
         self._refresh()
         self._thread.start()
@@ -90,13 +98,17 @@ class DirectorySource:
         return ()
 
     def _follow(self) -> None:
+        told = ""
         while not self._stop.is_set():
             try:
+                if told:
+                    self._refresh()
                 self._watch()
-            except Exception:
-                # The folder may be gone for a moment (a checkout, a remount): agents stay as they are.
-                log.exception("following %s failed; trying again", self._folder)
-                self._stop.wait(1)
+            except Exception as error:  # noqa: BLE001 - told, and tried again
+                # The folder may be away for a moment (a checkout, a remount).
+                if told != (told := f"{type(error).__name__}: {error}"):
+                    log.warning("%s cannot be watched (%s); trying again", self._folder, told)
+                self._stop.wait(AGAIN_S)
 
     def _watch(self) -> None:
         changes = watch(
@@ -114,22 +126,33 @@ class DirectorySource:
 
     def _refresh(self) -> None:
         """Read what changed since the last look and put the whole in effect."""
-        stamps = dict(_stamps(self._folder))
-        if stamps == self._stamps:
-            return
-        self._files = {
-            path: self._files[path]
-            if stamp == self._stamps.get(path)
-            else read_file(path, self._files.get(path))
-            for path, stamp in sorted(stamps.items())
+        found, before = look_at(self._folder), self._found or Found()
+        stamps = {path: stamp for path, stamp in before.stamps.items() if found.hides(path)}
+        found = Found({**stamps, **found.stamps}, found.unreadable)
+        files = {
+            path: known
+            if (known := self._files.get(path)) and not known.unread and stamp == before.stamps.get(path)
+            else read_file(path, known)
+            for path, stamp in sorted(found.stamps.items())
         }
-        self._stamps = stamps
-        relative = {str(path.relative_to(self._folder)): file for path, file in self._files.items()}
+        if found == self._found and files == self._files:
+            return
+        self._files, self._found = files, found
+        relative = {str(path.relative_to(self._folder)): file for path, file in files.items()}
         agents, problems = assemble(relative, self._catalog.agents)
+        problems += tuple(Problem(str(path), _unknown(why)) for path, why in found.unreadable.items())
         for problem in set(problems) - set(self._catalog.problems):
             log.warning("%s: %s", problem.where, problem.message)
-        self._catalog.swap(agents, problems)
+        complete = not found.unreadable and not any(file.unread for file in files.values())
+        self._catalog.swap(agents, problems, complete=complete)
         log.info("%d agents in effect, %d problems", len(agents), len(problems))
+
+
+def _unknown(why: str) -> str:
+    return (
+        f"it cannot be read ({why}). Its agents stay as they last were, and messages to agents that are not "
+        "known wait; make it readable, or take it out of the folder"
+    )
 
 
 def read_file(path: Path, before: ManifestFile | None) -> ManifestFile:
@@ -142,7 +165,13 @@ def read_file(path: Path, before: ManifestFile | None) -> ManifestFile:
             # An editor empties a file before it writes: that must not take agents away.
             raise ManifestError("the file is empty; delete it to remove its agents")  # noqa: TRY301
         manifests = load_manifests(text)
-    except (ManifestError, OSError, UnicodeDecodeError) as error:
+    except FileNotFoundError:  # gone between the look and the reading: the next look takes it out
+        return before or ManifestFile(())
+    except OSError as error:
+        return ManifestFile(
+            before.manifests if before else (), _unknown(error.strerror or str(error)), unread=True
+        )
+    except (ManifestError, UnicodeDecodeError) as error:
         problem = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
         kept = before.manifests if before else ()
         return ManifestFile(kept, f"{problem}; the last good version stays" if kept else problem)
@@ -218,14 +247,3 @@ def _of_kind(files: Mapping[str, ManifestFile], kind: type[Kind]) -> Iterable[tu
         for manifest in file.manifests
         if isinstance(manifest, kind)
     )
-
-
-def _stamps(folder: Path) -> Iterator[tuple[Path, tuple[int, int, int]]]:
-    """Tell one version of a file from the next, without reading it: a rename changes the inode."""
-    for path in folder.rglob("*"):
-        if path.suffix in SUFFIXES and not path.name.startswith("."):
-            try:
-                status = path.stat()
-            except OSError:  # gone between the listing and the look
-                continue
-            yield path, (status.st_mtime_ns, status.st_size, status.st_ino)
