@@ -1,24 +1,28 @@
 """Providers that hang, at the settings that Konstruct ships with: the fallback is asked in time.
 
-The first test takes a minute: each hanging provider is waited for as long as the defaults say.
+The last test takes a minute: each hanging provider is waited for as long as the defaults say.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from konstruct_cli.stack.process import claim_port
 from konstruct_cli.stack.services import LlmPool
+from llm_pool.state import CONNECT_TIMEOUT_S
 from shared.config import Settings
 from shared.contract import FallbackReason
 from shared.reply import MessageStatus
 from tests.observability.stubs import Providers
 from tests.support.providers import drip, hang
+from tests.support.providers_pool import open_world
 from tests.support.worker import Cell
 
 
@@ -38,6 +42,38 @@ def pool(providers: Providers, tmp_path: Path) -> Iterator[LlmPool]:
         yield pool
     finally:
         pool.stop()
+
+
+@contextmanager
+def never_finishing_tls() -> Iterator[str]:
+    """Give the address of a server that takes connections and never says a word of TLS."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextmanager
+def never_accepting() -> Iterator[str]:
+    """Give the address of a server whose queue of connections is full: a new one is not even made."""
+    with ExitStack() as end:
+        listener = end.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        address = listener.getsockname()
+        for _ in range(8):
+            waiting = end.enter_context(socket.socket())
+            waiting.setblocking(False)
+            with suppress(BlockingIOError):
+                waiting.connect(address)
+        yield f"http://127.0.0.1:{address[1]}"
+
+
+async def test_who_never_finishes_to_connect_costs_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes ten seconds: five for each."""
+    with never_finishing_tls() as anthropic, never_accepting() as openai:
+        async with open_world(
+            monkeypatch, anthropic_base_url=anthropic, openai_base_url=f"{openai}/v1"
+        ) as world:
+            reply = await world.pool.reply("quality")
+    assert [attempt.outcome for attempt in reply.attempts] == ["unavailable", "unavailable", "ok"]
+    assert all(attempt.ms < 1000 * (CONNECT_TIMEOUT_S + 3) for attempt in reply.attempts), reply.attempts
 
 
 def test_when_both_providers_hang_the_fallback_answers_in_time(

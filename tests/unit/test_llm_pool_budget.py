@@ -11,7 +11,7 @@ import random
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -201,6 +201,22 @@ def test_settings_that_contradict_each_other_are_told() -> None:
     assert said.startswith("group quality: ")
     assert "170 s, and a request has 110 s" in said
     assert len(told(llm_pool_timeout_s=20)) == 2
+
+
+def test_once_they_are_back_they_are_asked_again_within_two_minutes() -> None:
+    async def work() -> float:
+        loop = asyncio.get_running_loop()
+        answers = {OLLAMA: 1.0}
+        async with default_pool(answers) as pool:
+            assert (await pool.ask("quality")).degraded
+            for deployment in pool.router.groups["quality"]:
+                cast("Provider", deployment.caller).after_s = 2.0
+            back = loop.time()
+            while (await pool.ask("quality")).degraded:  # noqa: ASYNC110 - asks until it is back
+                await asyncio.sleep(1)
+            return loop.time() - back
+
+    assert run(VirtualLoop(), work()) < 4 * Settings().llm_pool_attempt_timeout_s
 
 
 Asked = tuple[float, CompletionResponse, float]

@@ -31,9 +31,6 @@
 {{- if gt (int .llmPool.attemptTimeoutSeconds) (int .llmPool.timeoutSeconds) -}}
 {{- fail "llmPool.attemptTimeoutSeconds must not be above llmPool.timeoutSeconds." -}}
 {{- end -}}
-{{- if gt (int .llmPool.ollamaTimeoutSeconds) (int .llmPool.timeoutSeconds) -}}
-{{- fail "llmPool.ollamaTimeoutSeconds must not be above llmPool.timeoutSeconds." -}}
-{{- end -}}
 {{- if and (not .worker.llmPoolUrl) (ge (int .llmPool.timeoutSeconds) (int .worker.messageDeadlineSeconds)) -}}
 {{- fail "llmPool.timeoutSeconds must be below worker.messageDeadlineSeconds: else workers give up on answers that still come." -}}
 {{- end -}}
