@@ -41,20 +41,22 @@ def bounds() -> dict[str, tuple[float, float]]:
     for name, field in Settings.model_fields.items():
         if field.annotation not in (int, float):
             continue
-        least = greatest = None
+        least: float | None = None
+        greatest: float | None = None
         for rule in field.metadata:
             match rule:
-                case Ge(ge):
-                    least = ge
-                case Gt(gt):
-                    least = gt + TINY
-                case Le(le):
-                    greatest = le
-                case Lt(lt):
-                    greatest = lt - TINY
+                case Ge():
+                    least = float(str(rule.ge))
+                case Gt():
+                    least = float(str(rule.gt)) + TINY
+                case Le():
+                    greatest = float(str(rule.le))
+                case Lt():
+                    greatest = float(str(rule.lt)) - TINY
         assert least is not None, f"{name} has no lower bound"
         assert greatest is not None, f"{name} has no upper bound"
-        found[name] = (least, greatest)
+        whole = field.annotation is int
+        found[name] = (int(least), int(greatest)) if whole else (least, greatest)
     return found
 
 
@@ -121,9 +123,9 @@ def check_the_pool(settings: Settings) -> None:
         allowed_fails=settings.llm_pool_allowed_fails,
         clock=lambda: now[0],
     )
-    for _ in range(settings.llm_pool_allowed_fails + 1):
-        cooling = cooldowns.note_failure("one", AttemptError(FallbackReason.UNAVAILABLE))
-    assert cooling
+    failure = AttemptError(FallbackReason.UNAVAILABLE)
+    noted = [cooldowns.note_failure("one", failure) for _ in range(settings.llm_pool_allowed_fails + 1)]
+    assert noted[-1]
     assert 0 < cooldowns.remaining("one") <= settings.llm_pool_cooldown_s
 
 

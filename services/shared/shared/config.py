@@ -87,7 +87,7 @@ class Settings(BaseModel):
     llm_pool_cooldown_s: Seconds = 30.0
     """How long a failing deployment is left alone when it names no time itself."""
 
-    llm_pool_allowed_fails: Annotated[int, Field(ge=0, le=1000)] = 2
+    llm_pool_allowed_fails: Annotated[int, Field(ge=0, le=10_000)] = 2
     """Failures in a minute, less the successes since, that a deployment may have before it cools down."""
 
     # --- llm-pool: the default groups, used when llm_pool_config is not set ---
