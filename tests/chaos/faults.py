@@ -56,7 +56,7 @@ _LINKS = (
 
 _KILLS = (
     Fault("worker-sigkill", "SIGKILL of a worker", kills.worker(SIGKILL), short=True),
-    Fault("worker-sigterm", "SIGTERM of a worker", kills.worker(SIGTERM), short=True),
+    Fault("worker-sigterm", "SIGTERM of a worker", kills.worker(SIGTERM)),
     Fault("workers-sigkill", "SIGKILL of all workers at once", kills.worker(SIGKILL, 2)),
     Fault("pool-sigkill", "SIGKILL of the llm-pool", kills.pool(SIGKILL), apologies=True, short=True),
     Fault("pool-sigterm", "SIGTERM of the llm-pool", kills.pool(SIGTERM), apologies=True),
@@ -65,7 +65,7 @@ _KILLS = (
     Fault("sweeper-sigkill", "SIGKILL of the worker that is sweeping", kills.sweeper),
     Fault("operator-sigkill", "SIGKILL of the operator", kills.operator(SIGKILL), edits=True),
     Fault("operator-sigterm", "SIGTERM of the operator", kills.operator(SIGTERM), edits=True),
-    Fault("redis-sigkill", "SIGKILL of Redis", kills.redis, short=True),
+    Fault("redis-sigkill", "SIGKILL of Redis", kills.redis),
     Fault("redis-emptied", "SIGKILL of Redis, its data deleted", kills.redis_emptied, short=True),
     Fault("postgres-sigkill", "SIGKILL of PostgreSQL", kills.postgres, short=True),
 )
