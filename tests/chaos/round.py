@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 
+from shared.config import Settings
 from tests.chaos.editing import Editor
 from tests.chaos.rate import WINDOW_S, back_after, count
 from tests.chaos.sender import RATE
@@ -25,8 +26,8 @@ STEADY_WITHIN_S = 90.0
 BACK_WITHIN_S = 120.0
 """Time in which the rate must be back."""
 
-FINISHED_WITHIN_S = 120.0
-"""Time in which what was accepted must be finished once nothing new is sent."""
+FINISHED_WITHIN_S = Settings().message_deadline_s + 60
+"""Time in which what was accepted must be finished once nothing new is sent: one message's, and some."""
 
 SOONEST_S, LATEST_S = 1.0, 4.0
 """The fault comes at a random moment between these, counted from when the load is steady."""
@@ -90,6 +91,7 @@ def play(stage: Stage, fault: Fault, chance: random.Random) -> Outcome:
     """Play one round."""
     stage.forget_asked()
     stage.revive()
+    stage.forget_cooldowns()
     with Watch(stage.database) as watch:
         with stage.sending(), Editor(stage.cluster) as editor:
             eventually(lambda: _steady(watch), within_s=STEADY_WITHIN_S, what="a steady rate")

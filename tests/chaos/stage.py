@@ -1,8 +1,7 @@
 """The running system of the fault suite: every part a process of its own, every link a proxy.
 
 PostgreSQL (durable) and Redis (append-only file), an API server with the operator, the llm-pool, two workers
-that follow the cluster's Agents, three providers, and a sender. Settings are the defaults but for those named
-in :data:`SHORTENED`.
+that follow the cluster's Agents, three providers, and a sender. All limits of time are the shipped defaults.
 """
 
 from __future__ import annotations
@@ -16,10 +15,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
+
 from konstruct_cli.stack.postgres import Postgres
 from konstruct_cli.stack.process import ManagedProcess, claim_port
 from konstruct_cli.stack.redis import Redis
 from konstruct_cli.stack.services import LlmPool, Worker
+from shared.config import Settings
 from tests.chaos.links import Links
 from tests.chaos.words import AGENTS, answer
 from tests.observability.stubs import Providers
@@ -42,12 +44,8 @@ WORKERS = ("konstruct-orchestrator-a", "konstruct-orchestrator-b")
 CONCURRENCY = 16
 """Messages that a worker answers at once."""
 
-SHORTENED = {
-    "KONSTRUCT_WORKER_LEASE_S": "4",  # 30: without the API server
-    "KONSTRUCT_LLM_POOL_ATTEMPT_TIMEOUT_S": "2",  # 30: for one provider
-    "KONSTRUCT_LLM_POOL_COOLDOWN_S": "2",  # 30: of a failing provider
-}
-"""Settings whose defaults would only make the suite wait; docs/guarantees.md names them."""
+OPERATOR = {"KONSTRUCT_WORKER_LEASE_S": str(Settings().worker_lease_s)}
+"""The default again: tests of the operator alone have a shorter one."""
 
 HEALTHY = {protocol: say(answer, delay_s=0.05) for protocol in ("anthropic", "openai", "ollama")}
 """What the providers do when all is well."""
@@ -104,7 +102,7 @@ class Stage:
 
     def start_operator(self) -> None:
         """Start the operator, which may not be ready yet."""
-        self.operator = self.cluster.start(ready=False, **SHORTENED)
+        self.operator = self.cluster.start(ready=False, **OPERATOR)
 
     def start_sender(self) -> None:
         """Start a sender that adds to the run's journal."""
@@ -143,6 +141,15 @@ class Stage:
             self.start_operator()
             ended.append("operator")
         return ended
+
+    def forget_cooldowns(self) -> None:
+        """Replace an llm-pool in which something cools down: each round has one that knows nothing."""
+        with httpx.Client(base_url=self.pool.base_url, trust_env=False) as client:
+            groups = client.get("/health").json()["groups"]
+        if any(group["cooling"] for group in groups):
+            self.pool.stop()
+            self.pool.launch()
+            self.pool.wait_ready()
 
     def forget_asked(self) -> None:
         """Forget what the providers were asked."""
@@ -194,7 +201,6 @@ def running_stage(folder: Path) -> Iterator[Stage]:
             "KONSTRUCT_RELEASE": HOME,
             "KONSTRUCT_POD_NAMESPACE": HOME,
             "KONSTRUCT_WORKER_CONCURRENCY": str(CONCURRENCY),
-            **SHORTENED,
         }
         cluster.kubeconfig = _through(links, "operator-api", plane, cluster.kubeconfig)
         stage = Stage(
@@ -209,7 +215,7 @@ def running_stage(folder: Path) -> Iterator[Stage]:
             pool=pool,
             worker_environment=worker_environment,
             sender_environment=_servers(links, "sender", redis, postgres, database),
-            operator=cluster.start(ready=False, **SHORTENED),
+            operator=cluster.start(ready=False, **OPERATOR),
         )
         end.enter_context(stage.end)
         for name in WORKERS:
@@ -228,7 +234,6 @@ def _pool(folder: Path, links: Links, providers: Providers) -> LlmPool:
     environment = {
         "PATH": os.environ["PATH"],
         **providers.environment(roots),
-        **SHORTENED,
     }
     # Always on one port: the workers' way to it is set up once.
     return LlmPool(environment, log=folder / "llm-pool.log", port=claim_port("llm-pool", None))

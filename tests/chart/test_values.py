@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from docs import chart_values
-from shared.config import ConfigurationError, load_settings
+from shared.config import PREFIX, ConfigurationError, load_settings
 from tests.chart.rendering import (
     CHART,
     ENVIRONMENTS,
@@ -98,8 +98,8 @@ def test_misspelt_values_are_refused(wrong: dict[str, Any]) -> None:
             {**EXTERNAL, "secrets": {"generate": False}, "llmPool": {"auth": {"existingSecret": "x"}}},
             "set signing.existingSecret",
         ),
-        ({**IN_CHART, "llmPool": {"timeoutSeconds": 90}}, "must be below worker.messageDeadlineSeconds"),
-        ({**IN_CHART, "llmPool": {"attemptTimeoutSeconds": 61}}, "must not be above llmPool.timeoutSeconds"),
+        ({**IN_CHART, "llmPool": {"timeoutSeconds": 120}}, "must be below worker.messageDeadlineSeconds"),
+        ({**IN_CHART, "llmPool": {"attemptTimeoutSeconds": 111}}, "must not be above llmPool.timeoutSeconds"),
         (
             {
                 **IN_CHART,
@@ -262,23 +262,25 @@ def test_the_versions_agree() -> None:
     assert image["image"] == f"konstruct/orchestrator:{chart['appVersion']}"
 
 
-@pytest.mark.parametrize(
-    ("value", "variable"),
-    [
-        ("worker.concurrency", "KONSTRUCT_WORKER_CONCURRENCY"),
-        ("worker.messageDeadlineSeconds", "KONSTRUCT_MESSAGE_DEADLINE_S"),
-        ("worker.drainSeconds", "KONSTRUCT_DRAIN_S"),
-        ("retention.days", "KONSTRUCT_KEEP_DAYS"),
-        ("worker.leaseSeconds", "KONSTRUCT_WORKER_LEASE_S"),
-        ("worker.tenantQueued", "KONSTRUCT_TENANT_QUEUED"),
-        ("worker.tenantBacklog", "KONSTRUCT_TENANT_BACKLOG"),
-        ("worker.replyMaxTokens", "KONSTRUCT_REPLY_MAX_TOKENS"),
-        ("llmPool.workers", "KONSTRUCT_LLM_POOL_WORKERS"),
-        ("llmPool.maxInFlight", "KONSTRUCT_LLM_POOL_MAX_IN_FLIGHT"),
-        ("llmPool.timeoutSeconds", "KONSTRUCT_LLM_POOL_TIMEOUT_S"),
-        ("llmPool.attemptTimeoutSeconds", "KONSTRUCT_LLM_POOL_ATTEMPT_TIMEOUT_S"),
-    ],
-)
+def numbers() -> list[tuple[str, str]]:
+    """Find every whole number that a template hands to a program: its value's path, and the variable."""
+    handed = re.compile(r"KONSTRUCT_(\w+), value: \{\{ int (\$?[\w.]+)\.(\w+) \| quote")
+    short = {"$pool": "llmPool", "$worker": "worker"}
+    found = {
+        (f"{short.get(part) or part.removeprefix('.Values.')}.{key}", f"{PREFIX}{name}")
+        for path in (CHART / "templates").rglob("*.yaml")
+        for name, part, key in handed.findall(path.read_text())
+    }
+    return sorted(found)
+
+
+def test_the_numbers_are_found() -> None:
+    assert ("worker.messageDeadlineSeconds", "KONSTRUCT_MESSAGE_DEADLINE_S") in numbers()
+    assert ("llmPool.ollamaTimeoutSeconds", "KONSTRUCT_LLM_POOL_OLLAMA_TIMEOUT_S") in numbers()
+    assert len(numbers()) >= 14
+
+
+@pytest.mark.parametrize(("value", "variable"), numbers())
 def test_what_helm_lets_through_is_what_the_programs_take(value: str, variable: str) -> None:
     """A number out of bounds is a word from Helm, not a Pod that crashes."""
     part, key = value.split(".")

@@ -79,18 +79,38 @@ async def test_all_deployments_cooling_is_a_fallback_with_that_reason(world: Wor
     )
 
 
-@pytest.mark.parametrize("act", [status(500), cut(), hang()])
+@pytest.mark.parametrize("act", [status(500), cut()])
 async def test_passing_failures_cool_after_those_allowed(
     monkeypatch: pytest.MonkeyPatch, through_litellm: bool, act: Act
 ) -> None:
-    async with open_world(
-        monkeypatch, through_litellm=through_litellm, llm_pool_allowed_fails=2, llm_pool_attempt_timeout_s=0.2
-    ) as world:
+    async with open_world(monkeypatch, through_litellm=through_litellm, llm_pool_allowed_fails=2) as world:
         world.anthropic.default = act
         for _ in range(6):
             await world.pool.reply("quality")
         assert world.anthropic.count == 3
         assert (await world.pool.health())["quality"]["cooling"] == [ANTHROPIC]
+
+
+async def test_one_that_hangs_cools_at_once_and_one_that_is_slow_does_not(
+    monkeypatch: pytest.MonkeyPatch, through_litellm: bool
+) -> None:
+    async with open_world(
+        monkeypatch, through_litellm=through_litellm, llm_pool_attempt_timeout_s=0.5
+    ) as world:
+        await world.pool.reply("quality")
+        # It answers the others while one waits in vain.
+        world.anthropic.script.append(hang())
+        slow = asyncio.create_task(world.pool.reply("quality"))
+        await until(lambda: world.anthropic.count == 2)
+        while not slow.done():
+            await world.pool.reply("quality")
+        assert [a.deployment for a in (await slow).attempts] == [ANTHROPIC, OPENAI]
+        assert (await world.pool.health())["quality"]["cooling"] == []
+        world.anthropic.default = hang()
+        asked = world.anthropic.count
+        for _ in range(3):
+            await world.pool.reply("quality")
+        assert world.anthropic.count == asked + 1
 
 
 async def test_refused_connections_cool_too(world: World) -> None:
@@ -170,8 +190,13 @@ async def test_a_caller_that_leaves_during_the_trial_leaves_it_to_the_next(
 
 
 async def test_short_deadline_of_one_caller_cools_nothing_for_others(world: World) -> None:
-    world.anthropic.default = answer(delay_s=0.3)
+    # LiteLLM imports what a provider needs when it is first asked, which may take seconds.
+    world.anthropic.script.append(status(400))
+    world.openai.script.append(status(400))
+    await world.pool.reply("quality")
+    for stub in world.providers.values():
+        stub.default = answer(delay_s=1)
     for _ in range(4):
-        assert (await world.pool.problem("quality", timeout_s=0.05)).code is ProblemCode.DEADLINE_EXCEEDED
+        assert (await world.pool.problem("quality", timeout_s=0.4)).code is ProblemCode.DEADLINE_EXCEEDED
     assert (await world.pool.health())["quality"]["cooling"] == []
     assert (await world.pool.reply("quality")).attempts[0].deployment == ANTHROPIC

@@ -11,7 +11,7 @@ import pytest
 
 from shared.contract import FallbackReason, ProblemCode
 from tests.support.providers import Act, answer, cut, empty, garbage, half, hang, raw, status
-from tests.support.providers_pool import ANTHROPIC, CANARIES, OLLAMA, OPENAI, World, open_world
+from tests.support.providers_pool import ANTHROPIC, CANARIES, OLLAMA, OPENAI, World, cooled, open_world
 
 TOO_LONG = {
     ANTHROPIC: '{"type":"error","error":{"message":"prompt is too long: 9 tokens > 8 maximum"}}',
@@ -72,6 +72,7 @@ async def test_each_failure_of_each_protocol_has_its_reason(
     settings: dict[str, Any] = {
         "llm_pool_allowed_fails": 1000,
         "llm_pool_attempt_timeout_s": 0.3,
+        "llm_pool_ollama_timeout_s": 0.3,
         "llm_pool_cooldown_s": 0.001,
     }
     async with open_world(monkeypatch, **settings) as world:
@@ -81,10 +82,11 @@ async def test_each_failure_of_each_protocol_has_its_reason(
             stub = world.providers[name]
             stub.script.append(status(400, act[name]) if isinstance(act, dict) else act)
             served = stub.count
-            response = await world.pool.ask(group)
+            response = await world.pool.ask(group, timeout_s=3)
             attempts = {a["deployment"]: a["outcome"] for a in response.json()["attempts"]}
             assert attempts[name] == reason, kind
             assert stub.count == served + 1, kind
+            await cooled(world, group)  # one that hung is left alone for longer
 
 
 async def test_context_window_and_content_policy_try_the_rest_of_the_group(world: World) -> None:

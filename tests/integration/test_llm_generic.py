@@ -106,7 +106,6 @@ async def test_each_failure_has_its_reason_and_is_asked_once(
 ) -> None:
     settings = {
         "llm_pool_allowed_fails": 1000,
-        "llm_pool_attempt_timeout_s": 0.5,
         "llm_pool_cooldown_s": 0.001,
     }
     async with generic_pool(monkeypatch, tmp_path, **settings) as (stub, pool):
@@ -114,7 +113,7 @@ async def test_each_failure_has_its_reason_and_is_asked_once(
         for kind, act, reason in KINDS:
             served = stub.count
             stub.default = act
-            problem = await pool.problem(group)
+            problem = await pool.problem(group, timeout_s=1.5)
             assert [a.outcome for a in problem.attempts] == [reason], kind
             assert stub.count == served + 1, kind
         await stub.down()

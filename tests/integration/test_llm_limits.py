@@ -12,7 +12,7 @@ import pytest
 
 from shared.contract import ProblemCode
 from tests.support.providers import answer, hang
-from tests.support.providers_pool import ANTHROPIC, World, open_world, until
+from tests.support.providers_pool import ANTHROPIC, OLLAMA, OPENAI, World, open_world, until
 
 TOKEN = "tök3n-canary-5d1e"
 """A bearer token; not ASCII, as a person may choose."""
@@ -107,24 +107,26 @@ async def test_load_over_the_limit_is_429_with_retry_after(monkeypatch: pytest.M
 
 
 async def test_deadline_of_the_request_is_504(world: World) -> None:
-    world.anthropic.default = hang()
+    for stub in world.providers.values():
+        stub.default = hang()
     loop = asyncio.get_running_loop()
     began = loop.time()
     problem = await world.pool.problem("quality", timeout_s=0.3)
     assert 0.25 < loop.time() - began < 3
     assert (problem.status, problem.code) == (504, ProblemCode.DEADLINE_EXCEEDED)
-    assert [(a.deployment, a.outcome) for a in problem.attempts] == [(ANTHROPIC, "timeout")]
-    assert world.openai.count == 0
+    assert [(a.deployment, a.outcome) for a in problem.attempts] == [
+        (name, "timeout") for name in (ANTHROPIC, OPENAI, OLLAMA)
+    ]
     await until(lambda: world.anthropic.abandoned == 1)
 
 
 async def test_pool_bounds_a_longer_deadline_by_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with open_world(monkeypatch, llm_pool_timeout_s=0.5, llm_pool_attempt_timeout_s=0.3) as world:
-        world.anthropic.default = world.openai.default = hang()
+    async with open_world(monkeypatch, llm_pool_timeout_s=0.5) as world:
+        for stub in world.providers.values():
+            stub.default = hang()
         problem = await world.pool.problem("quality", timeout_s=600)
         assert problem.code is ProblemCode.DEADLINE_EXCEEDED
-        assert [a.outcome for a in problem.attempts] == ["timeout", "timeout"]
-        assert world.ollama.count == 0
+        assert [a.outcome for a in problem.attempts] == ["timeout"] * 3
 
 
 async def test_client_that_leaves_ends_the_work(world: World) -> None:

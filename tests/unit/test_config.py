@@ -39,7 +39,7 @@ def test_an_empty_variable_is_an_unset_one() -> None:
             {"KONSTRUCT_WORKER_CONCURRENCY": "many"},
             "KONSTRUCT_WORKER_CONCURRENCY: Input should be a valid integer",
         ),
-        ({"KONSTRUCT_LEASE_S": "-1"}, "KONSTRUCT_LEASE_S: Input should be greater than 0"),
+        ({"KONSTRUCT_LEASE_S": "-1"}, "KONSTRUCT_LEASE_S: Input should be greater than or equal to 1"),
         ({"KONSTRUCT_LLM_POOL_TOKEN": "fifteen-letters"}, "KONSTRUCT_LLM_POOL_TOKEN: must have at least 16"),
         ({"KONSTRUCT_LLM_POOL_TOKEN": f"{'a' * 32}\n"}, "KONSTRUCT_LLM_POOL_TOKEN: must have at least 16"),
         (

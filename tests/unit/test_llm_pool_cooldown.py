@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm_pool.cooldown import WINDOW_S, Cooldowns
+from llm_pool.cooldown import SILENCE_FACTOR, WINDOW_S, Cooldowns
 from llm_pool.failures import AttemptError
 from shared.contract import FallbackReason
 
@@ -160,3 +160,20 @@ def test_own_cooldown_of_zero_is_none(cooldowns: Cooldowns) -> None:
 def test_deployments_cool_apart(cooldowns: Cooldowns) -> None:
     cooldowns.note_failure(NAME, fail(FallbackReason.AUTH))
     assert not cooldowns.is_cooling("other")
+
+
+def test_one_that_hangs_cools_at_once_and_for_longer(cooldowns: Cooldowns, clock: Clock) -> None:
+    clock.now += 20
+    assert cooldowns.note_failure(NAME, fail(FallbackReason.TIMEOUT), silent_s=20)
+    assert cooldowns.remaining(NAME) == SILENCE_FACTOR * 20
+
+
+def test_one_that_answered_others_meanwhile_does_not_hang(cooldowns: Cooldowns, clock: Clock) -> None:
+    clock.now += 10
+    cooldowns.note_success(NAME, trial=False)
+    clock.now += 10
+    assert not cooldowns.note_failure(NAME, fail(FallbackReason.TIMEOUT), silent_s=20)
+
+
+def test_without_cooldowns_nobody_is_left_alone_for_hanging(cooldowns: Cooldowns) -> None:
+    assert not cooldowns.note_failure(NAME, fail(FallbackReason.TIMEOUT), silent_s=20, own_s=0)

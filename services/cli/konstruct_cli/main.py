@@ -24,7 +24,7 @@ from konstruct_cli.stack.process import StackError
 from shared.config import ConfigurationError
 from shared.manifest import ManifestError
 
-REPLY_TIMEOUT_S = 120.0
+REPLY_TIMEOUT_S = 150.0
 """How long `send` and `chat` wait for a reply: longer than a worker may take over it."""
 
 _CODES = {StackError: ExitCode.FAILED, ConfigurationError: ExitCode.USAGE, ManifestError: ExitCode.USAGE}

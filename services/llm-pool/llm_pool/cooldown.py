@@ -12,12 +12,18 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from math import inf
 
 from llm_pool.failures import COOL_AT_ONCE, COUNTED, AttemptError
 from shared.contract import FallbackReason
 
 WINDOW_S = 60.0
 """Failures older than this no longer count."""
+
+
+SILENCE_FACTOR = 4.0
+"""A deployment that hangs is left alone for this many times the seconds that a request has waited for it, if
+that is longer than its cooldown: its trials then take a fifth of a lone sender's time at most."""
 
 
 class Cooldowns:
@@ -34,6 +40,7 @@ class Cooldowns:
         self._clock = clock
         self._until: dict[str, float] = {}
         self._fails: dict[str, deque[float]] = {}
+        self._heard: dict[str, float] = {}
         self._trying: set[str] = set()
 
     def remaining(self, name: str) -> float:
@@ -62,13 +69,20 @@ class Cooldowns:
 
     def note_success(self, name: str, *, trial: bool) -> None:
         """Record that the deployment has answered; that makes up for one failure."""
+        self._heard[name] = self._clock()
         if trial:
             self._until.pop(name, None)
         if fails := self._fails.get(name):
             fails.popleft()
 
     def note_failure(
-        self, name: str, error: AttemptError, *, own_s: float | None = None, trial: bool = False
+        self,
+        name: str,
+        error: AttemptError,
+        *,
+        own_s: float | None = None,
+        trial: bool = False,
+        silent_s: float | None = None,
     ) -> bool:
         """Record a failed call and start a cooldown if it is due.
 
@@ -77,6 +91,9 @@ class Cooldowns:
             error: What happened. A Retry-After in it always starts a cooldown of at least that long.
             own_s: Cooldown set on the deployment itself, instead of the pool's default.
             trial: Whether it was the trial after a cooldown, which has no second chance.
+            silent_s: How long the call was waited for, if it was never answered. If the deployment answered
+                nobody else in that time it hangs, and has no second chance either: every further call
+                would cost its request as much. It also cools for longer: `SILENCE_FACTOR`.
 
         Returns:
             Whether the deployment cools down now.
@@ -87,8 +104,11 @@ class Cooldowns:
         elif error.retry_after == 0 and error.reason is FallbackReason.RATE_LIMITED:
             return False  # "ask again at once"
         elif error.reason in COUNTED:
-            if not trial and not self._exceeded(name):
+            hangs = silent_s is not None and self._heard.get(name, -inf) <= self._clock() - silent_s
+            if not trial and not hangs and not self._exceeded(name):
                 return False
+            if hangs and silent_s is not None and length > 0:
+                length = max(length, SILENCE_FACTOR * silent_s)
         elif error.reason not in COOL_AT_ONCE:
             self.note_success(name, trial=trial)  # it was there to refuse the request
             return False

@@ -1,16 +1,18 @@
 """Answers one request: who is asked, in which order, for how long, and what is said about it.
 
 The rule: a request asks each deployment of its group at most once, and asks another group only when
-every deployment of the first has been asked or is cooling down.
+every deployment of the first has been asked or is cooling down. `budget` says for how long.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 
+from llm_pool.budget import GroupTime, Planner
 from llm_pool.cooldown import Cooldowns
 from llm_pool.failures import (
     AttemptError,
@@ -35,8 +37,11 @@ from shared.logs import fields
 _log = logging.getLogger(__name__)
 
 FAIR_SHARE = 0.5
-"""Part of the attempt timeout that a call must have had before its timing out counts against the
-deployment: callers with short deadlines must not cool it down for everybody."""
+"""A timeout counts against the deployment if the call had this part of its limit, or the request this part of
+the pool's own time: callers with short deadlines must not cool it down for everybody."""
+
+LATE_S = 0.01
+"""How early a timer may fire: a request with less time left has none."""
 
 
 @dataclass(slots=True)
@@ -44,7 +49,10 @@ class Trail:
     """What happened to one request so far. Made per request, never shared."""
 
     deadline: float
-    """When its time is up, by `perf_counter`."""
+    """When its time is up, by the dispatcher's clock."""
+
+    whole_s: float = 0.0
+    """Seconds that it had when it arrived."""
 
     group: str = ""
     """The group asked for, once known."""
@@ -68,9 +76,10 @@ class Dispatcher:
         cooldowns: Cooldowns,
         metrics: Metrics,
         *,
+        planner: Planner,
         timeout_s: float,
-        attempt_timeout_s: float,
         spans: CallSpans,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         """Keep what every request needs.
 
@@ -78,21 +87,24 @@ class Dispatcher:
             router: Groups and deployments.
             cooldowns: Shared by all requests of the process.
             metrics: Where calls and fallbacks are counted.
+            planner: Divides the time of a request.
             timeout_s: Longest that one request may take.
-            attempt_timeout_s: Longest that one call may take.
             spans: Where the spans of calls come from.
+            clock: Counts seconds, as the event loop does.
         """
         self._router = router
         self._cooldowns = cooldowns
         self._metrics = metrics
         self._timeout_s = timeout_s
-        self._attempt_timeout_s = attempt_timeout_s
+        self._planner = planner
         self._spans = spans
+        self._clock = clock
 
     def start(self, request: CompletionRequest, started: float) -> Trail:
-        """Begin the record of a request that arrived at `started` (by `perf_counter`)."""
+        """Begin the record of a request that arrived at `started`, by the dispatcher's clock."""
         wanted = self._timeout_s if request.timeout_s is None else request.timeout_s
-        return Trail(deadline=started + min(wanted, self._timeout_s))
+        whole_s = min(wanted, self._timeout_s)
+        return Trail(deadline=started + whole_s, whole_s=whole_s)
 
     async def complete(self, request: CompletionRequest, trail: Trail, started: float) -> CompletionResponse:
         """Answer a request.
@@ -116,7 +128,7 @@ class Dispatcher:
             attempts=trail.attempts,
             usage=reply.usage,
             cost_usd=reply.cost_usd,
-            latency_ms=round((perf_counter() - started) * 1000, 3),
+            latency_ms=round((self._clock() - started) * 1000, 3),
         )
 
     async def _ask_groups(
@@ -132,7 +144,13 @@ class Dispatcher:
                 failed, why = instead_of
                 self._metrics.fallback(failed, group, why)
             asked.append(group)
-            result = await self._ask_group(group, prompt, trail)
+            now = self._clock()
+            if trail.deadline - now <= LATE_S:
+                break
+            # Who may not fall back has nobody to keep time for.
+            others = None if request.fallback is FallbackPolicy.REFUSE else [name for name, _ in queue]
+            time = self._planner.begin(group, asked, others, now, trail.deadline - now)
+            result = await self._ask_group(group, time, prompt, trail)
             if isinstance(result, Reply):
                 return group, result
             reason = result
@@ -142,9 +160,13 @@ class Dispatcher:
                 if following and request.fallback is FallbackPolicy.REFUSE:
                     raise FallbackRefused(requested, trail.attempts, reason, self._retry_after([requested]))
             queue[:0] = [(name, (group, reason)) for name in following]
+        if trail.deadline - self._clock() <= LATE_S:
+            raise DeadlineExceeded(requested, trail.attempts, trail.reason)
         raise ProvidersFailed(requested, trail.attempts, trail.reason, self._retry_after(asked))
 
-    async def _ask_group(self, group: str, prompt: Prompt, trail: Trail) -> Reply | FallbackReason:
+    async def _ask_group(
+        self, group: str, time: GroupTime, prompt: Prompt, trail: Trail
+    ) -> Reply | FallbackReason:
         """Ask the deployments of one group, each at most once; the last one's failure is the group's."""
         if not self._router.groups[group]:
             return FallbackReason.NOT_CONFIGURED
@@ -152,21 +174,24 @@ class Dispatcher:
         failure: FallbackReason | None = None
         while (deployment := self._router.pick(group, tried, self._cooldowns)) is not None:
             tried.add(deployment.name)
+            now = self._clock()
+            others = self._planner.limits(group, time.until - now, tried)
+            alone = time.last and not others
+            strict = deployment.attempt_timeout_s is not None
+            timeout_s = time.call_time(now, self._planner.limit(deployment), others, strict=strict)
+            if timeout_s <= 0:  # the process was busy for longer than the group had
+                return failure or FallbackReason.TIMEOUT
             try:
-                return await self._ask(deployment, prompt, trail)
+                return await self._ask(deployment, prompt, timeout_s, trail, alone=alone)
             except AttemptError as error:
                 failure = error.reason
         return failure or FallbackReason.COOLDOWN
 
-    async def _ask(self, deployment: Deployment, prompt: Prompt, trail: Trail) -> Reply:
+    async def _ask(
+        self, deployment: Deployment, prompt: Prompt, timeout_s: float, trail: Trail, *, alone: bool
+    ) -> Reply:
         """Ask one deployment once, and record what came of it."""
-        began = perf_counter()
-        remaining = trail.deadline - began
-        if remaining <= 0:
-            raise DeadlineExceeded(trail.group, trail.attempts, trail.reason)
-        fair = deployment.attempt_timeout_s or self._attempt_timeout_s
-        fair = min(fair, self._attempt_timeout_s)
-        timeout_s = min(fair, remaining)
+        began = self._clock()
         outcome: str = CANCELLED
         reply: Reply | None = None
         failure: AttemptError | None = None
@@ -180,9 +205,11 @@ class Dispatcher:
         except TimeoutError:
             failure = AttemptError(FallbackReason.TIMEOUT)
             outcome = failure.reason.value
-            self._note(deployment, failure, fair=timeout_s >= fair * FAIR_SHARE, trial=trial)
-            if timeout_s < remaining:
-                raise failure from None
+            fair = self._was_fair(deployment, timeout_s, trail)
+            # Who has no substitute is worth asking again soon.
+            silent_s = None if alone else timeout_s
+            self._note(deployment, failure, fair=fair, silent_s=silent_s, trial=trial)
+            raise failure from None
         except AttemptError as error:
             failure = error
             outcome = error.reason.value
@@ -196,10 +223,14 @@ class Dispatcher:
         finally:
             if trial:
                 self._cooldowns.end_trial(deployment.name)
-            self._record(deployment, outcome, perf_counter() - began, trail)
+            self._record(deployment, outcome, self._clock() - began, trail)
             if span is not None:
                 self._spans.end(span, outcome, reply, failure)
-        raise DeadlineExceeded(trail.group, trail.attempts, trail.reason)
+
+    def _was_fair(self, deployment: Deployment, timeout_s: float, trail: Trail) -> bool:
+        """Whether a call had so much time that its timing out says something of the deployment."""
+        limit_s = self._planner.limit(deployment)
+        return timeout_s >= FAIR_SHARE * limit_s or trail.whole_s >= FAIR_SHARE * self._timeout_s
 
     def _record(self, deployment: Deployment, outcome: str, seconds: float, trail: Trail) -> None:
         trail.provider_s += seconds
@@ -215,10 +246,16 @@ class Dispatcher:
             )
 
     def _note(
-        self, deployment: Deployment, error: AttemptError, *, fair: bool = True, trial: bool = False
+        self,
+        deployment: Deployment,
+        error: AttemptError,
+        *,
+        fair: bool = True,
+        silent_s: float | None = None,
+        trial: bool = False,
     ) -> None:
         cooling = fair and self._cooldowns.note_failure(
-            deployment.name, error, own_s=deployment.cooldown_s, trial=trial
+            deployment.name, error, own_s=deployment.cooldown_s, trial=trial, silent_s=silent_s
         )
         cooling_s = self._cooldowns.remaining(deployment.name) if cooling else 0.0
         if cooling:

@@ -58,7 +58,7 @@ class PoolConfig:
     """Length of a cooldown; none: the pool's setting."""
 
     attempt_timeout_s: float | None = None
-    """Longest call; none: the pool's setting. A longer one than the setting has no effect."""
+    """Longest call to a deployment that names none; none: the pool's setting."""
 
     warnings: tuple[str, ...] = ()
     """What was read and has no effect here, for the log at start."""

@@ -87,6 +87,16 @@ class PoolRouter:
         """How many other groups one request may ask."""
         return self._config.max_fallbacks
 
+    @property
+    def deciding_reasons(self) -> tuple[FallbackReason, ...]:
+        """Reasons for a group's failure that decide which groups come next; the first stands for the rest."""
+        reasons = [FallbackReason.TIMEOUT]
+        if self._config.context_window_fallbacks:
+            reasons.append(FallbackReason.CONTEXT_WINDOW)
+        if self._config.content_policy_fallbacks:
+            reasons.append(FallbackReason.CONTENT_POLICY)
+        return tuple(reasons)
+
     def resolve(self, name: str) -> str | None:
         """Return the group called `name`, which may be an alias; none if there is none."""
         name = self._config.aliases.get(name, name)
@@ -188,6 +198,7 @@ class PoolRouter:
         params = spec.params
         model, provider = _provider_of(spec)
         limits = [params[limit] for limit in ("timeout", "request_timeout") if params.get(limit)]
+        strict_s = min(limits) if limits else self._config.attempt_timeout_s
         return Deployment(
             name=name,
             group=spec.group,
@@ -196,7 +207,7 @@ class PoolRouter:
             model=model,
             order=int(params.get("order", 1)),
             weight=next((float(params[by]) for by in ("weight", "rpm", "tpm") if params.get(by)), 0.0),
-            attempt_timeout_s=min(limits) if limits else None,
+            attempt_timeout_s=strict_s or None,
             cooldown_s=params.get("cooldown_time"),
         )
 

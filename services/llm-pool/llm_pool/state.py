@@ -12,6 +12,7 @@ from typing import TypeVar
 import aiohttp
 import httpx
 
+from llm_pool.budget import Planner
 from llm_pool.config_file import load_config_file
 from llm_pool.cooldown import Cooldowns
 from llm_pool.dispatch import Dispatcher
@@ -23,13 +24,14 @@ from llm_pool.providers.defaults import default_config
 from llm_pool.router import PoolRouter
 from llm_pool.spans import CallSpans
 from shared.config import Settings
+from shared.net import attentive_socket
 
 _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
 CONNECT_TIMEOUT_S = 5.0
-"""Longest wait for a TCP connection to a provider, and for its TLS handshake."""
+"""Longest wait for a connection to a provider: its name's addresses, TCP, a proxy and TLS together."""
 
 KEEP_ALIVE_S = 15.0
 """How long an idle connection is kept; shorter than providers keep theirs, so that none is cut in use."""
@@ -97,14 +99,20 @@ async def open_pool(
                 router.fallback_pairs,
                 lambda: {name: cooldowns.is_cooling(name) for name in names},
             )
-            attempt_s = min(config.attempt_timeout_s or settings.llm_pool_attempt_timeout_s,
-                            settings.llm_pool_attempt_timeout_s)  # fmt: skip
+            planner = Planner(
+                router,
+                cooldowns,
+                attempt_timeout_s=settings.llm_pool_attempt_timeout_s,
+                ollama_timeout_s=settings.llm_pool_ollama_timeout_s,
+            )
+            for warning in planner.warnings(settings.llm_pool_timeout_s):
+                _log.warning("%s", warning)
             dispatcher = Dispatcher(
                 router,
                 cooldowns,
                 metrics,
+                planner=planner,
                 timeout_s=settings.llm_pool_timeout_s,
-                attempt_timeout_s=attempt_s,
                 spans=CallSpans(content=settings.tracing_content),
             )
             for group in router.health(cooldowns):
@@ -123,11 +131,12 @@ def _session() -> aiohttp.ClientSession:
         ssl=httpx.create_ssl_context(),  # certifi's authorities, or SSL_CERT_FILE
         limit=0,  # the pool bounds what is in flight
         keepalive_timeout=KEEP_ALIVE_S,
+        socket_factory=attentive_socket,  # a provider behind a black hole is noticed before its time is up
     )
     return aiohttp.ClientSession(
         connector=connector,
         # Each call is bounded as a whole by the dispatcher.
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+        timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
         cookie_jar=aiohttp.DummyCookieJar(),
         max_line_size=65_536,
         max_field_size=65_536,

@@ -21,7 +21,7 @@ from orchestrator import messages, tracing
 from orchestrator.agents.answers import RunResult
 from orchestrator.agents.builder import build_request
 from orchestrator.agents.catalog import Missing, ServedAgent
-from orchestrator.agents.runner import GRACE_S
+from orchestrator.agents.runner import request_timeout_s
 from orchestrator.broker import AWAY
 from orchestrator.errors import HandBackError, MessageConflictError, PutBackError, QuarantinedError
 from orchestrator.faults import record_fault
@@ -198,7 +198,7 @@ async def _answer(
             message,
             history_token_budget=settings.history_token_budget,
             max_tokens=settings.reply_max_tokens,
-            timeout_s=max(settings.message_deadline_s - 2 * GRACE_S, settings.message_deadline_s / 2),
+            timeout_s=request_timeout_s(settings.message_deadline_s),
         )
         async with asyncio.timeout(settings.message_deadline_s):
             return await worker.runner.run(

@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from shared.credentials import Encrypts, Key, Second, Token
 from shared.levels import LogFormat, LogLevel
+from shared.limits import MAX_REPLY_TOKENS, MAX_TIMEOUT_S, Names, Seconds, Timeout
 from shared.names import DNS_LABEL
 
 PREFIX = "KONSTRUCT_"
@@ -25,19 +26,6 @@ PREFIX = "KONSTRUCT_"
 
 _SERVICE_LINK = re.compile(r"_(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
 """Variables that Kubernetes adds to a pod for each Service of its namespace (service links)."""
-
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-"""A duration in seconds."""
-
-
-def _split(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
-    return value
-
-
-Names = Annotated[tuple[Annotated[str, Field(pattern=DNS_LABEL)], ...], BeforeValidator(_split)]
-"""Names, comma separated; repeated ones count once."""
 
 
 class ConfigurationError(Exception):
@@ -84,19 +72,22 @@ class Settings(BaseModel):
     llm_pool_max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Completions under way at once; one more is answered 429."""
 
-    llm_pool_max_body_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
+    llm_pool_max_body_bytes: Annotated[int, Field(ge=1024, le=67_108_864)] = 1_048_576
     """Largest request body; a larger one is answered 413."""
 
-    llm_pool_timeout_s: Seconds = 60.0
+    llm_pool_timeout_s: Timeout = 110.0
     """Longest that one /complete may take, and the default of its ``timeout_s``."""
 
-    llm_pool_attempt_timeout_s: Seconds = 30.0
-    """Longest that one call to one deployment may take."""
+    llm_pool_attempt_timeout_s: Timeout = 30.0
+    """Longest that one call to one deployment may take, while another one may still be asked."""
+
+    llm_pool_ollama_timeout_s: Timeout = 50.0
+    """The same of a call to Ollama, which may have to load the model first; kept for it while others hang."""
 
     llm_pool_cooldown_s: Seconds = 30.0
     """How long a failing deployment is left alone when it names no time itself."""
 
-    llm_pool_allowed_fails: Annotated[int, Field(ge=0)] = 2
+    llm_pool_allowed_fails: Annotated[int, Field(ge=0, le=10_000)] = 2
     """Failures in a minute, less the successes since, that a deployment may have before it cools down."""
 
     # --- llm-pool: the default groups, used when llm_pool_config is not set ---
@@ -159,10 +150,10 @@ class Settings(BaseModel):
     worker_listen: str | None = None
     """Address and port of the worker's /metrics, /healthz and /readyz; none: not served."""
 
-    message_deadline_s: Seconds = 90.0
+    message_deadline_s: Annotated[float, Field(ge=1, le=MAX_TIMEOUT_S)] = 120.0
     """Longest that answering one message may take before an apology is recorded."""
 
-    lease_s: Seconds = 5.0
+    lease_s: Annotated[float, Field(ge=1, le=3600)] = 5.0
     """Silence after which a worker's claim on a message is void."""
 
     drain_s: Seconds = 10.0
@@ -177,10 +168,10 @@ class Settings(BaseModel):
     keep_days: Annotated[float, Field(ge=0, le=36_500)] = 0
     """Days that a finished message is kept, with its reply; 0: until somebody purges it."""
 
-    history_token_budget: Annotated[int, Field(ge=0)] = 4000
+    history_token_budget: Annotated[int, Field(ge=0, le=100_000)] = 4000
     """Tokens of earlier conversation in a prompt, by estimate; 0: none."""
 
-    reply_max_tokens: Annotated[int, Field(ge=1, le=65_536)] = 1024
+    reply_max_tokens: Annotated[int, Field(ge=1, le=MAX_REPLY_TOKENS)] = 1024
     """Longest reply that is asked for, in tokens."""
 
     # --- in a cluster: worker and operator ---

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from shared.limits import MAX_REPLY_TOKENS, MAX_TIMEOUT_S
 from shared.names import AgentName, GroupName, TenantId
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
@@ -98,13 +99,13 @@ class CompletionRequest(BaseModel):
     agent: AgentName | None = None
     """Agent on whose behalf is asked."""
 
-    max_tokens: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_REPLY_TOKENS)] | None = None
     """Longest reply, in tokens; the provider's default when absent."""
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     """Sampling temperature; the provider's default when absent."""
 
-    timeout_s: Annotated[float, Field(gt=0, le=600)] | None = None
+    timeout_s: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_S)] | None = None
     """Seconds until the pool gives up (504); the pool's own default and maximum apply."""
 
     fallback: FallbackPolicy = FallbackPolicy.ALLOW

@@ -84,7 +84,8 @@ class Deployment:
     """Share of the load among equals; all 0: the same for each."""
 
     attempt_timeout_s: float | None = None
-    """Longest that one call may take, when shorter than the pool's setting."""
+    """Its own limit of one call, shorter or longer than the pool's; none: the pool's. Unlike that, it holds
+    also when there is nobody else to ask."""
 
     cooldown_s: float | None = None
     """Its own cooldown, instead of the pool's."""

@@ -55,6 +55,11 @@ MOST_LOST = 3
 """Times one request may be lost with its connection: it may itself be what ends the pool."""
 
 
+def request_timeout_s(deadline_s: float) -> float:
+    """Return the seconds that a request gets of its message's `deadline_s`; the rest is for the answer."""
+    return max(deadline_s - 2 * GRACE_S, deadline_s / 2)
+
+
 class _PoolAwayError(Exception):
     """The pool was away all the time that there was."""
 
