@@ -93,6 +93,7 @@ class Runtime:
             label_selector=worker_leases_selector(settings.release),
         )
         self._following = False
+        self._working = False
         self.metrics.follow(
             agents=lambda: len(self._agents),
             ready=self._agents.ready,
@@ -173,6 +174,21 @@ class Runtime:
         longest = self.queue.longest_s()
         return f"a look at an Agent has taken {longest:.0f} s" if longest > STUCK_S else None
 
+    def unready(self) -> str | None:
+        """Say why this process cannot do its work at present, if it cannot."""
+        wrong = self.problem()
+        if wrong is not None:
+            return wrong
+        if not self._working:
+            return "the Agents, ConfigMaps and Leases are not all read yet"
+        closed = self._claims.refused.keys() | self._reach.missing.keys()
+        if closed.issuperset(self.namespaces or (self._home,)):
+            return "no namespace can be served: another operator has them, or a right is missing"
+        followers = [follower for scope, (_, follower) in self._followed.items() if scope not in closed]
+        if not all(follower.connected for follower in (*followers, self._leases)):
+            return "the Kubernetes API cannot be followed; the log says why"
+        return None
+
     # --- inside ---
 
     async def _begin(self) -> None:
@@ -224,6 +240,7 @@ class Runtime:
                         await sink.complete.wait()
         await self._proofs.complete.wait()
         log.info("working: %d Agents are known", len(self._roster.agents()))
+        self._working = True
         await self.queue.run()
 
     async def _resync(self) -> None:

@@ -105,7 +105,7 @@ def test_what_runs_on_is_probed(manifests: list[Manifest]) -> None:
     assert paths == {
         "llm-pool": ["/health", "/health", "/readyz"],
         "worker": ["/healthz", "/healthz", "/readyz"],
-        "operator": ["/healthz", "/healthz", "/healthz"],
+        "operator": ["/healthz", "/healthz", "/readyz"],
     }
 
 

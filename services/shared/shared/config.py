@@ -208,7 +208,7 @@ class Settings(BaseModel):
     """ClusterRole (or Role in each watched namespace) of the operator; its claims go when that goes."""
 
     operator_listen: str = "0.0.0.0:8006"
-    """Address and port of the operator's /metrics and /healthz."""
+    """Address and port of the operator's /metrics, /healthz and /readyz."""
 
     # --- migrations ---
     migration_database_url: SecretStr | None = None
