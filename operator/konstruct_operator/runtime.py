@@ -17,9 +17,10 @@ from konstruct_operator.metrics import OperatorMetrics, ReconcileOutcome
 from konstruct_operator.proofs import Proofs
 from konstruct_operator.queue import WorkQueue
 from konstruct_operator.reach import RETRY_S, Reach
+from konstruct_operator.readiness import why_unready
 from konstruct_operator.reconciler import Reconciler
 from konstruct_operator.rendered import RenderedSink, RenderedStore
-from konstruct_operator.roster import Roster
+from konstruct_operator.roster import Roster, tenant_label
 from konstruct_operator.writing import Writer
 from shared.config import ConfigurationError, Settings
 from shared.kube.client import KubeClient
@@ -28,7 +29,6 @@ from shared.kube.leases import worker_leases_selector
 from shared.kube.names import agents_path, config_maps_path, leases_path, namespace_path
 from shared.kube.objects import AgentRef, Object, StoredAgent
 from shared.kube.watch import Follower
-from shared.models import TENANT_LABEL
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ class Runtime:
     def namespace_changed(self, item: Object) -> None:
         """Take in a Namespace that is there."""
         metadata = item["metadata"]
-        self._look_at(self._roster.set_label(metadata["name"], _tenant_label(item)))
+        self._look_at(self._roster.set_label(metadata["name"], tenant_label(item)))
 
     def namespace_gone(self, name: str) -> None:
         """Take in that a Namespace was deleted."""
@@ -176,18 +176,11 @@ class Runtime:
 
     def unready(self) -> str | None:
         """Say why this process cannot do its work at present, if it cannot."""
-        wrong = self.problem()
-        if wrong is not None:
-            return wrong
-        if not self._working:
-            return "the Agents, ConfigMaps and Leases are not all read yet"
+        scopes = self.namespaces or (self._home,)
         closed = self._claims.refused.keys() | self._reach.missing.keys()
-        if closed.issuperset(self.namespaces or (self._home,)):
-            return "no namespace can be served: another operator has them, or a right is missing"
-        followers = [follower for scope, (_, follower) in self._followed.items() if scope not in closed]
-        if not all(follower.connected for follower in (*followers, self._leases)):
-            return "the Kubernetes API cannot be followed; the log says why"
-        return None
+        return self.problem() or why_unready(
+            scopes, closed, self._followed, self._leases, working=self._working
+        )
 
     # --- inside ---
 
@@ -270,7 +263,7 @@ class Runtime:
         if not self.namespaces and self._roster.knows_namespace(namespace):
             return
         try:
-            label = _tenant_label(await self._client.get(namespace_path(namespace)))
+            label = tenant_label(await self._client.get(namespace_path(namespace)))
         except NotFoundError:
             label = None
         self._look_at(self._roster.set_label(namespace, label))
@@ -299,11 +292,6 @@ class Runtime:
 
     def _retried(self) -> None:
         self.metrics.reconciles.labels(ReconcileOutcome.RETRIED.value).inc()
-
-
-def _tenant_label(namespace: Object) -> str | None:
-    labels = namespace["metadata"].get("labels") or {}
-    return labels.get(TENANT_LABEL) or None
 
 
 def _role(settings: Settings) -> RoleName | None:

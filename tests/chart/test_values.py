@@ -109,7 +109,7 @@ def test_misspelt_values_are_refused(wrong: dict[str, Any]) -> None:
                     ]
                 },
             },
-            "api_key in plain text",
+            "llmPool.modelList[0].litellm_params.api_key would be readable in a ConfigMap",
         ),
     ],
 )
@@ -170,7 +170,7 @@ def test_secrets_are_nowhere_but_in_the_secret() -> None:
 def test_provider_keys_reach_the_pool_alone(manifests: list[Manifest]) -> None:
     for name, pod in pod_templates(manifests):
         for container in containers(pod):
-            keys = {key for key in environment(container) if key.endswith("_API_KEY")}
+            keys = {key for key in environment(container) if re.search("_API_KEY(_FILE)?$", key)}
             assert bool(keys) is (container["name"] == "llm-pool"), name
 
 
