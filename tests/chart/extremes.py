@@ -133,6 +133,10 @@ NUMBERS = (0, -1, 1, 2, 7, 0.5, 1e-7, 65535, 65536, 10**6, 2**31 - 1, 2**31, 2**
 """Numbers at which a type ends, or from which Go prints an exponent."""
 
 
+AT_ONCE = 12
+"""Entries of a map that are tried together."""
+
+
 def leaves(
     prop: dict[str, Any], path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
@@ -148,9 +152,30 @@ def leaves(
 
 def accepted(schema: dict[str, Any]) -> list[Any]:
     """List the candidates that a field's schema lets through."""
-    complete = {**schema, "definitions": SCHEMA["definitions"]}
-    check = jsonschema.Draft7Validator(complete)
+    check = jsonschema.Draft7Validator(_as_go_reads({**schema, "definitions": SCHEMA["definitions"]}))
+    values = _resolved(schema).get("additionalProperties")
+    if isinstance(values, dict) and values.get("type") == "string":
+        # A map of texts takes many at once.
+        names = [{name: "a"} for name in STRINGS if check.is_valid({name: "a"})]
+        texts = [{f"k{number}": text} for number, text in enumerate(STRINGS) if check.is_valid({"k": text})]
+        return [dict(pair for one in some for pair in one.items()) for some in _parts([*names, *texts])]
     return [one for one in _candidates(_resolved(schema)) if check.is_valid(one)]
+
+
+def _as_go_reads(schema: Any) -> Any:
+    """Let ``$`` in patterns mean the end, as it does in Go, and not also what is before a last newline."""
+    if isinstance(schema, dict):
+        return {
+            name: inner.replace("$", r"\Z") if name == "pattern" else _as_go_reads(inner)
+            for name, inner in schema.items()
+            if isinstance(inner, str) or name != "pattern"
+        }
+    return [_as_go_reads(inner) for inner in schema] if isinstance(schema, list) else schema
+
+
+def _parts(entries: list[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
+    for start in range(0, len(entries), AT_ONCE):
+        yield entries[start : start + AT_ONCE]
 
 
 def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
@@ -185,12 +210,9 @@ def _candidates(schema: dict[str, Any]) -> Iterator[Any]:
 def _objects(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
     values = schema.get("additionalProperties")
     if isinstance(values, dict):
-        yield {}
-        for name in STRINGS:
-            yield {name: "a"}
         for value in _candidates(_resolved(values)):
-            yield {"a": value}
             yield {"cpu": value}
+            yield {"ephemeral-storage": value}
     properties = {
         name: _resolved(inner) for name, inner in schema.get("properties", {}).items() if name not in FREE
     }
@@ -201,5 +223,5 @@ def _objects(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _first(schema: dict[str, Any]) -> Any:
-    """Return the first candidate that a schema takes."""
-    return accepted(schema)[0]
+    """Return an example that the schema has, or the first candidate that it takes."""
+    return (schema.get("examples") or accepted(schema))[0]

@@ -101,6 +101,32 @@ def test_misspelt_values_are_refused(wrong: dict[str, Any]) -> None:
         ({**IN_CHART, "llmPool": {"timeoutSeconds": 90}}, "must be below worker.messageDeadlineSeconds"),
         ({**IN_CHART, "llmPool": {"attemptTimeoutSeconds": 61}}, "must not be above llmPool.timeoutSeconds"),
         (
+            {**IN_CHART, "llmPool": {"autoscaling": {"minReplicas": 7}}},
+            "llmPool.autoscaling.minReplicas (7) is above maxReplicas (6): raise llmPool",
+        ),
+        ({**IN_CHART, "worker": {"keda": {"minReplicas": 11}}}, "worker.keda.minReplicas (11) is above"),
+        (
+            {**IN_CHART, "nameOverride": "Caps"},
+            'nameOverride "Caps" cannot be part of a name: write lower-case',
+        ),
+        ({**IN_CHART, "fullnameOverride": "1a"}, 'fullnameOverride "1a" cannot be part of a name'),
+        (
+            {**IN_CHART, "image": {"tag": "@sha256:" + "0" * 64}},
+            "A digest (sha256:...) belongs into llmPool.image.digest",
+        ),
+        (
+            {**IN_CHART, "worker": {"extraEnv": [{"name": "KONSTRUCT_DRAIN_S"}]}},
+            "worker.extraEnv: KONSTRUCT_DRAIN_S",
+        ),
+        (
+            {
+                "postgresql": {"enabled": True},
+                "redis.enabled": True,
+                "redis.resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}},
+            },
+            "redis.resources.requests.memory (2Gi) is above its limit (1Gi)",
+        ),
+        (
             {
                 **IN_CHART,
                 "llmPool": {

@@ -12,8 +12,17 @@
 {{ include "konstruct.shorten" (list (default .Chart.Name .Values.nameOverride) 40) }}
 {{- end -}}
 
-{{/* Prefix of every name; short enough for the suffixes that Kubernetes adds to names of pods. */}}
+{{/*
+Prefix of every name; short enough for the suffixes that Kubernetes adds to names of pods. What cannot be a name is
+refused here, for it would break YAML before validate.yaml is reached.
+*/}}
 {{- define "konstruct.fullname" -}}
+{{- with include "konstruct.validateNames" . | trim -}}
+{{- fail (splitList "\n" . | join " ") -}}
+{{- end -}}
+{{ include "konstruct.uncheckedFullname" . }}
+{{- end -}}
+{{- define "konstruct.uncheckedFullname" -}}
 {{- $name := include "konstruct.name" . -}}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
 {{ include "konstruct.shorten" (list (default $full .Values.fullnameOverride) 40) }}

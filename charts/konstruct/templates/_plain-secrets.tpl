@@ -43,7 +43,7 @@ not only texts; inherited: a name above is a secret's. os.environ/NAME and refer
 {{- end -}}
 {{- end -}}
 
-{{- define "konstruct.refusePlainSecrets" -}}
+{{- define "konstruct.validatePlainSecrets" -}}
 {{- $pool := .Values.llmPool -}}
 {{- $found := "" -}}
 {{- range $number, $entry := $pool.modelList -}}
@@ -53,13 +53,13 @@ not only texts; inherited: a name above is a secret's. os.environ/NAME and refer
 {{- end -}}
 {{- $found = print $found (include "konstruct.plainSecrets" (list "llmPool.routerSettings" $pool.routerSettings true false)) -}}
 {{- with $found | trim | splitList "\n" | compact -}}
-{{- fail (printf "%s would be readable in a ConfigMap in plain text: write os.environ/NAME and name NAME in llmPool.providerKeys.keys, or put the whole file into a Secret and name that in llmPool.config.existingSecret." (join ", " .)) -}}
+{{ printf "%s would be readable in a ConfigMap in plain text: write os.environ/NAME and name NAME in llmPool.providerKeys.keys, or put the whole file into a Secret and name that in llmPool.config.existingSecret." (join ", " .) }}{{ "\n" }}
 {{- end -}}
 {{- range $part := list "llmPool" "worker" "operator" "migration" "postgresql" "redis" -}}
 {{- range (index $.Values $part).extraEnv -}}
 {{- $secret := regexMatch "(?i)(^|_)(api_?key|key|token|secret|password|passwd|passphrase|credentials?)$" .name -}}
 {{- if and .value (or $secret (include "konstruct.secretText" .value)) -}}
-{{- fail (printf "%s.extraEnv: %s would be readable in the pod's manifest in plain text: give it by valueFrom.secretKeyRef, from a Secret." $part .name) -}}
+{{ printf "%s.extraEnv: %s would be readable in the pod's manifest in plain text: give it by valueFrom.secretKeyRef, from a Secret." $part .name }}{{ "\n" }}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -17,7 +17,7 @@
 
 {{/* One secret, as an item of a YAML list: call with (list variable secret key optional). */}}
 {{- define "konstruct.secretItem" -}}
-- { variable: {{ index . 0 }}, secret: {{ index . 1 | quote }}, key: {{ index . 2 | quote }}, optional: {{ index . 3 }} }
+- { variable: {{ index . 0 | quote }}, secret: {{ index . 1 | quote }}, key: {{ index . 2 | quote }}, optional: {{ index . 3 }} }
 {{- end -}}
 
 {{/* Secrets of a container, as a YAML list of {variable, secret, key, optional}: call with (list root container). */}}
@@ -64,7 +64,7 @@
 
 {{/* A variable from a Secret: call with a dict of variable, secret, key, optional. */}}
 {{- define "konstruct.secretVariable" -}}
-- name: {{ .variable }}
+- name: {{ .variable | quote }}
   valueFrom: { secretKeyRef: { name: {{ .secret | quote }}, key: {{ .key | quote }}{{ if .optional }}, optional: true{{ end }} } }
 {{- end -}}
 
@@ -93,7 +93,7 @@
       {{- range $secrets }}
       - secret:
           name: {{ .secret | quote }}
-          items: [{ key: {{ .key | quote }}, path: {{ .variable }} }]
+          items: [{ key: {{ .key | quote }}, path: {{ .variable | quote }} }]
           {{- if .optional }}
           optional: true
           {{- end }}
