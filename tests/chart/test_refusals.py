@@ -1,4 +1,4 @@
-"""Values that Helm refuses: misspelt, contradictory, or no name, tag or quantity; its words say what to set."""
+"""Values that Helm refuses: misspelt, contradictory, or no name, tag or quantity; it says what to set."""
 
 from __future__ import annotations
 
