@@ -42,7 +42,7 @@ test: setup ## Run every test that needs no cluster; starts the PostgreSQL, the 
 
 fuzz: setup ## Look for what breaks, with FUZZ_FACTOR times the examples of `make test` and a seed that is new each time
 	@echo "replay with: make fuzz FUZZ_FACTOR=$(FUZZ_FACTOR) FUZZ_SEED=$(FUZZ_SEED)"
-	@FUZZ_FACTOR=$(FUZZ_FACTOR) $(BIN)/pytest tests/fuzz --hypothesis-seed=$(FUZZ_SEED) --timeout=0 $(PYTEST_ARGS)
+	@FUZZ_FACTOR=$(FUZZ_FACTOR) $(BIN)/pytest tests/fuzz tests/chart/test_extremes.py --hypothesis-seed=$(FUZZ_SEED) --timeout=0 $(PYTEST_ARGS)
 
 lint: setup ## Check style, types, imports, shell scripts, and the locks against known vulnerabilities
 	@$(BIN)/ruff check $(PATHS)

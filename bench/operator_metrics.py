@@ -46,7 +46,7 @@ async def main(port: int) -> None:
         refused=lambda: 0,
         missing=lambda: 0,
     )
-    await serve(f"127.0.0.1:{port}", metrics, lambda: None)
+    await serve(f"127.0.0.1:{port}", metrics, lambda: None, lambda: None)
     await asyncio.Event().wait()
 
 

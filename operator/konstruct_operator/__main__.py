@@ -58,7 +58,7 @@ async def operate(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):  # kopf takes over when it starts
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     runtime = Runtime(settings)
-    http = await serve(settings.operator_listen, runtime.metrics, runtime.problem)
+    http = await serve(settings.operator_listen, runtime.metrics, runtime.problem, runtime.unready)
     try:
         if not await _done_before(stop, runtime.prepare()):
             return 0

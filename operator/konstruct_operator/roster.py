@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from shared.kube.objects import AgentRef, ConditionReason, Seniority
+from shared.kube.objects import AgentRef, ConditionReason, Object, Seniority
+from shared.models import TENANT_LABEL
 from shared.names import is_dns_label
 
 
@@ -30,6 +31,12 @@ class Verdict:
     def accepted(self) -> bool:
         """Whether it is served."""
         return self.reason is ConditionReason.ACCEPTED
+
+
+def tenant_label(namespace: Object) -> str | None:
+    """Return the label of a Namespace that says whose it is, if it has one."""
+    labels = namespace["metadata"].get("labels") or {}
+    return labels.get(TENANT_LABEL) or None
 
 
 class Roster:

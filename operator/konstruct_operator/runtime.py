@@ -17,9 +17,10 @@ from konstruct_operator.metrics import OperatorMetrics, ReconcileOutcome
 from konstruct_operator.proofs import Proofs
 from konstruct_operator.queue import WorkQueue
 from konstruct_operator.reach import RETRY_S, Reach
+from konstruct_operator.readiness import why_unready
 from konstruct_operator.reconciler import Reconciler
 from konstruct_operator.rendered import RenderedSink, RenderedStore
-from konstruct_operator.roster import Roster
+from konstruct_operator.roster import Roster, tenant_label
 from konstruct_operator.writing import Writer
 from shared.config import ConfigurationError, Settings
 from shared.kube.client import KubeClient
@@ -28,7 +29,6 @@ from shared.kube.leases import worker_leases_selector
 from shared.kube.names import agents_path, config_maps_path, leases_path, namespace_path
 from shared.kube.objects import AgentRef, Object, StoredAgent
 from shared.kube.watch import Follower
-from shared.models import TENANT_LABEL
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,7 @@ class Runtime:
             label_selector=worker_leases_selector(settings.release),
         )
         self._following = False
+        self._working = False
         self.metrics.follow(
             agents=lambda: len(self._agents),
             ready=self._agents.ready,
@@ -120,7 +121,7 @@ class Runtime:
     def namespace_changed(self, item: Object) -> None:
         """Take in a Namespace that is there."""
         metadata = item["metadata"]
-        self._look_at(self._roster.set_label(metadata["name"], _tenant_label(item)))
+        self._look_at(self._roster.set_label(metadata["name"], tenant_label(item)))
 
     def namespace_gone(self, name: str) -> None:
         """Take in that a Namespace was deleted."""
@@ -173,6 +174,14 @@ class Runtime:
         longest = self.queue.longest_s()
         return f"a look at an Agent has taken {longest:.0f} s" if longest > STUCK_S else None
 
+    def unready(self) -> str | None:
+        """Say why this process cannot do its work at present, if it cannot."""
+        scopes = self.namespaces or (self._home,)
+        closed = self._claims.refused.keys() | self._reach.missing.keys()
+        return self.problem() or why_unready(
+            scopes, closed, self._followed, self._leases, working=self._working
+        )
+
     # --- inside ---
 
     async def _begin(self) -> None:
@@ -224,6 +233,7 @@ class Runtime:
                         await sink.complete.wait()
         await self._proofs.complete.wait()
         log.info("working: %d Agents are known", len(self._roster.agents()))
+        self._working = True
         await self.queue.run()
 
     async def _resync(self) -> None:
@@ -253,7 +263,7 @@ class Runtime:
         if not self.namespaces and self._roster.knows_namespace(namespace):
             return
         try:
-            label = _tenant_label(await self._client.get(namespace_path(namespace)))
+            label = tenant_label(await self._client.get(namespace_path(namespace)))
         except NotFoundError:
             label = None
         self._look_at(self._roster.set_label(namespace, label))
@@ -282,11 +292,6 @@ class Runtime:
 
     def _retried(self) -> None:
         self.metrics.reconciles.labels(ReconcileOutcome.RETRIED.value).inc()
-
-
-def _tenant_label(namespace: Object) -> str | None:
-    labels = namespace["metadata"].get("labels") or {}
-    return labels.get(TENANT_LABEL) or None
 
 
 def _role(settings: Settings) -> RoleName | None:

@@ -1,4 +1,4 @@
-"""The operator's HTTP: ``/metrics`` for Prometheus, ``/healthz`` for liveness and readiness."""
+"""The operator's HTTP: ``/metrics`` for Prometheus, ``/healthz`` for liveness, ``/readyz`` for readiness."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ from shared.config import ConfigurationError
 from shared.net import host_and_port
 
 
-async def serve(listen: str, metrics: OperatorMetrics, problem: Callable[[], str | None]) -> web.AppRunner:
-    """Begin to serve on `listen`; ``/healthz`` fails while there is a `problem`.
+async def serve(
+    listen: str,
+    metrics: OperatorMetrics,
+    problem: Callable[[], str | None],
+    unready: Callable[[], str | None],
+) -> web.AppRunner:
+    """Begin to serve on `listen`; ``/healthz`` fails while there is a `problem`, ``/readyz`` while `unready`.
 
-    It is answered by the loop that does the work, and asks nothing of the API server: an outage there is no
-    reason to restart the operator.
+    Both are answered by the loop that does the work. An outage of the API server is no reason to restart the
+    operator, so it is no `problem`; but an operator that cannot do its work is not ready.
 
     Raises:
         ConfigurationError: the address cannot be used.
@@ -28,12 +33,23 @@ async def serve(listen: str, metrics: OperatorMetrics, problem: Callable[[], str
             body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )
 
-    async def show_health(_: web.Request) -> web.Response:
-        wrong = problem()
+    def verdict(wrong: str | None) -> web.Response:
         return web.Response(text=f"{wrong or 'ok'}\n", status=503 if wrong else 200)
 
+    async def show_health(_: web.Request) -> web.Response:
+        return verdict(problem())
+
+    async def show_readiness(_: web.Request) -> web.Response:
+        return verdict(unready())
+
     app = web.Application()
-    app.add_routes([web.get("/metrics", show_metrics), web.get("/healthz", show_health)])
+    app.add_routes(
+        [
+            web.get("/metrics", show_metrics),
+            web.get("/healthz", show_health),
+            web.get("/readyz", show_readiness),
+        ]
+    )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     host, port = host_and_port(listen)

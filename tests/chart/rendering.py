@@ -25,6 +25,9 @@ ENVIRONMENTS = {name: CHART / f"values-{name}.yaml" for name in ("dev", "staging
 VALUES = {**ENVIRONMENTS, "kitchen-sink": KITCHEN_SINK}
 """Every values file."""
 
+DIGESTS = CHART / "ci" / "digests-values.yaml"
+"""Digests as a registry would show them: production's values demand some, and are rendered with these."""
+
 IN_CHART = {"postgresql": {"enabled": True}, "redis": {"enabled": True}}
 """The least that must be set: the in-chart servers."""
 
@@ -60,7 +63,10 @@ def render_text(
     values: Iterable[Path | Mapping[str, Any]], release: str, namespace: str, options: Sequence[str] = ()
 ) -> str:
     """Render the chart and return the text."""
-    keys = tuple(str(value) if isinstance(value, Path) else json.dumps(value) for value in values)
+    files = [
+        part for value in values for part in ((value, DIGESTS) if value == ENVIRONMENTS["prod"] else (value,))
+    ]
+    keys = tuple(str(value) if isinstance(value, Path) else json.dumps(value) for value in files)
     return _render(keys, release, namespace, tuple(options))
 
 

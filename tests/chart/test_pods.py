@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from shared.config import PREFIX, Settings, load_settings
+from shared.config import PREFIX, SECRETS, Settings, load_settings
 from tests.chart.rendering import (
     EXTERNAL,
     IN_CHART,
@@ -24,6 +24,9 @@ from tests.chart.rendering import (
 
 WITH_API = {"worker", "operator"}
 """Components that speak to the Kubernetes API."""
+
+SECRET_FILES = {f"{PREFIX}{name.upper()}_FILE" for name in SECRETS}
+"""Variables that name a secret's file."""
 
 TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
 
@@ -49,17 +52,31 @@ def test_pods_are_restricted(manifests: list[Manifest]) -> None:
 def test_containers_say_what_they_need(manifests: list[Manifest]) -> None:
     for name, pod in pod_templates(manifests):
         for container in containers(pod):
-            assert container["resources"]["requests"].keys() == {"cpu", "memory"}, name
-            assert "memory" in container["resources"]["limits"], name
+            resources = container["resources"]
+            assert resources["requests"].keys() == {"cpu", "memory", "ephemeral-storage"}, name
+            # No limit on processors: it would slow down what could be fast, and protects nobody.
+            assert resources["limits"].keys() == {"memory", "ephemeral-storage"}, name
+        written = 0
         for volume in pod["spec"]["volumes"]:
             if "emptyDir" in volume:
                 assert volume["emptyDir"]["sizeLimit"], name
+                written += mebibytes(volume["emptyDir"]["sizeLimit"])
+        # The kubelet evicts a pod that writes more than all its limits, though each volume has room.
+        limits = [
+            mebibytes(one["resources"]["limits"]["ephemeral-storage"]) for one in pod["spec"]["containers"]
+        ]
+        server = component(pod) in ("postgresql", "redis")
+        assert sum(limits) >= written - (256 if server else 0), name
+
+
+def mebibytes(quantity: str) -> int:
+    return int(quantity[:-2]) * {"Mi": 1, "Gi": 1024}[quantity[-2:]]
 
 
 def test_images_are_pinned(manifests: list[Manifest]) -> None:
     for name, pod in pod_templates(manifests):
         for container in containers(pod):
-            assert re.fullmatch(r"[a-z0-9./:-]+:[0-9][\w.]*", container["image"]), name
+            assert re.fullmatch(r"[a-z0-9./:-]+:[0-9][\w.]*(@sha256:[0-9a-f]{64})?", container["image"]), name
             assert not container["image"].endswith(":latest"), name
 
 
@@ -81,7 +98,11 @@ def test_a_token_is_mounted_only_where_it_is_needed(manifests: list[Manifest]) -
             for container in containers(pod)
             if any(mount["mountPath"] == TOKEN_FOLDER for mount in container["volumeMounts"])
         ]
-        projected = [volume for volume in pod["spec"]["volumes"] if "projected" in volume]
+        projected = [
+            volume
+            for volume in pod["spec"]["volumes"]
+            if "projected" in volume and volume["name"] != "secrets"
+        ]
         if component(pod) in WITH_API:
             assert with_token == [component(pod)], name
             (volume,) = projected
@@ -105,7 +126,7 @@ def test_what_runs_on_is_probed(manifests: list[Manifest]) -> None:
     assert paths == {
         "llm-pool": ["/health", "/health", "/readyz"],
         "worker": ["/healthz", "/healthz", "/readyz"],
-        "operator": ["/healthz", "/healthz", "/healthz"],
+        "operator": ["/healthz", "/healthz", "/readyz"],
     }
 
 
@@ -116,17 +137,23 @@ def test_the_environment_of_ours_is_made_of_settings(manifests: list[Manifest]) 
                 continue
             variables = {key for key in environment(container) if key.startswith(PREFIX)}
             known = {PREFIX + field.upper() for field in Settings.model_fields}
-            assert variables <= known, name
-            load_settings(
-                {key: value for key, value in environment(container).items() if isinstance(value, str)}
-            )
+            assert variables <= known | SECRET_FILES, name
+            load_settings(plain(container))
+
+
+def plain(container: Manifest) -> dict[str, str]:
+    """Return the variables of a container that are no secrets."""
+    return {
+        key: value
+        for key, value in environment(container).items()
+        if isinstance(value, str) and key not in SECRET_FILES
+    }
 
 
 def test_stopping_takes_as_long_as_what_is_under_way(manifests: list[Manifest]) -> None:
     for deployment in kinds(manifests, "Deployment"):
         spec = deployment["spec"]["template"]["spec"]
-        variables = environment(spec["containers"][0])
-        settings = load_settings({key: value for key, value in variables.items() if isinstance(value, str)})
+        settings = load_settings(plain(spec["containers"][0]))
         if component(deployment) == "worker":
             least = settings.message_deadline_s + settings.drain_s
         elif component(deployment) == "llm-pool":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,18 @@ def test_the_images_that_it_built_are_those_that_run(name: str) -> None:
     """Its templates are filled in as skaffold does; then every image of ours must be one of them."""
 
     def filled(template: str) -> str:
-        found = re.fullmatch(r"\{\{\.IMAGE_(REPO|TAG)_(\w+)\}\}", template)
+        found = re.fullmatch(r"\{\{\.IMAGE_(REPO|TAG|DIGEST)_(\w+)\}\}", template)
         assert found, template
         (image,) = [one for one in ARTIFACTS if re.sub(r"\W", "_", one) == found[2]]
-        return f"registry.example/{image}" if found[1] == "REPO" else "0built"
+        return {"REPO": f"registry.example/{image}", "TAG": "0built", "DIGEST": digest(image)}[found[1]]
+
+    def digest(image: str) -> str:
+        return f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"
 
     values = {path: filled(template) for path, template in release(name)["setValueTemplates"].items()}
     made = render_chart(ENVIRONMENTS[name], values)
     running = {container["image"] for _, pod in pod_templates(made) for container in containers(pod)}
     built = {f"registry.example/{image}:0built" for image in ARTIFACTS}
+    if name == "prod":
+        built = {f"registry.example/{image}:0built@{digest(image)}" for image in ARTIFACTS}
     assert {image for image in running if "konstruct" in image} == built

@@ -51,10 +51,42 @@ async def test_sigterm_finishes_what_is_under_way(arguments: list[str]) -> None:
             assert process.returncode in (0, -signal.SIGTERM)  # uvicorn's own command ends by the signal
 
 
+async def test_token_and_provider_key_come_from_files(tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / "token").write_text("the-pools-own-token\n")
+    (tmp_path / "key").write_text("the-providers-key\n")
+    async with (
+        StubProvider("anthropic", "claude-sonnet-4-20250514") as anthropic,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client,
+    ):
+        with running(
+            command(),
+            port,
+            KONSTRUCT_LLM_POOL_TOKEN_FILE=str(tmp_path / "token"),
+            KONSTRUCT_LLM_POOL_SECOND_TOKEN_FILE=f"-{tmp_path / 'second'}",
+            KONSTRUCT_ANTHROPIC_BASE_URL=anthropic.root,
+            ANTHROPIC_API_KEY_FILE=str(tmp_path / "key"),
+            OPENAI_API_KEY_FILE=f"-{tmp_path / 'openai'}",
+        ) as process:
+            await wait_ready(client, process)
+            body = {"model": "quality", "messages": [{"role": "user", "content": "Hi"}], "tenant_id": "acme"}
+            refused = await client.post("/complete", json=body)
+            taken = await client.post(
+                "/complete", json=body, headers={"Authorization": "Bearer the-pools-own-token"}
+            )
+            assert (refused.status_code, taken.status_code) == (401, 200)
+            assert [headers["x-api-key"] for headers in anthropic.headers] == ["the-providers-key"]
+
+
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
         ({"KONSTRUCT_LLM_POOL_TOKN": "x"}, "did you mean KONSTRUCT_LLM_POOL_TOKEN"),
+        (
+            {"KONSTRUCT_LLM_POOL_TOKEN_FILE": "/nowhere"},
+            "KONSTRUCT_LLM_POOL_TOKEN_FILE: names a file that does",
+        ),
+        ({"ANTHROPIC_API_KEY_FILE": "/nowhere"}, "ANTHROPIC_API_KEY_FILE: names a file that does not exist"),
         ({"KONSTRUCT_LLM_POOL_CONFIG": "/nowhere/litellm.yaml"}, "/nowhere/litellm.yaml: cannot be read"),
     ],
 )

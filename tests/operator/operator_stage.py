@@ -80,6 +80,9 @@ class OperatorProcess:
         except httpx.TransportError:
             return False
 
+    def ready(self) -> bool:
+        return httpx.get(f"{self.url}/readyz", timeout=2, trust_env=False).status_code == 200
+
     def metric(self, name: str, **labels: str) -> float:
         return total(scrape(self.url), name, **labels)
 

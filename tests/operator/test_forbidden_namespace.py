@@ -41,6 +41,7 @@ def test_an_operator_serves_the_others_from_its_start(operator_stage: OperatorSt
     assert f"namespace {closed} is not served, the others are: 403" in operator.log()
     assert operator.metric(UNREADABLE) == 1
     assert operator.healthy()
+    assert operator.ready()  # the others are its work
     assert "activeRevision" not in stage.status(space=closed)
 
     give_rights(stage)

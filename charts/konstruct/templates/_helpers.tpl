@@ -12,8 +12,17 @@
 {{ include "konstruct.shorten" (list (default .Chart.Name .Values.nameOverride) 40) }}
 {{- end -}}
 
-{{/* Prefix of every name; short enough for the suffixes that Kubernetes adds to names of pods. */}}
+{{/*
+Prefix of every name; short enough for the suffixes that Kubernetes adds to names of pods. What cannot be a name is
+refused here, for it would break YAML before validate.yaml is reached.
+*/}}
 {{- define "konstruct.fullname" -}}
+{{- with include "konstruct.validateNames" . | trim -}}
+{{- fail (splitList "\n" . | join " ") -}}
+{{- end -}}
+{{ include "konstruct.uncheckedFullname" . }}
+{{- end -}}
+{{- define "konstruct.uncheckedFullname" -}}
 {{- $name := include "konstruct.name" . -}}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
 {{ include "konstruct.shorten" (list (default $full .Values.fullnameOverride) 40) }}
@@ -37,36 +46,38 @@
 {{/* Labels that select pods: call with (list root component). */}}
 {{- define "konstruct.selectorLabels" -}}
 {{- $root := index . 0 -}}
-app.kubernetes.io/name: {{ include "konstruct.name" $root }}
-app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/name: {{ include "konstruct.name" $root | quote }}
+app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 {{- with index . 1 }}
 app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- end -}}
 
-{{/* Labels of every object: call with (list root component). */}}
+{{/*
+Labels of every object: call with (list root component), or with (list root component more-labels). No label is
+written twice: those of the chart win, then the object's own, then commonLabels.
+*/}}
 {{- define "konstruct.labels" -}}
 {{- $root := index . 0 -}}
-{{ include "konstruct.selectorLabels" . }}
-app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
-{{- with $root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $own := include "konstruct.selectorLabels" . | fromYaml -}}
+{{- $_ := set $own "app.kubernetes.io/version" $root.Chart.AppVersion -}}
+{{- $_ := set $own "app.kubernetes.io/managed-by" $root.Release.Service -}}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}
+{{- $more := gt (len .) 2 | ternary (last .) dict -}}
+{{ merge $own $more $root.Values.commonLabels | toYaml }}
 {{- end -}}
 
 {{/* Reference of an image of Konstruct's own: call with (list root image). */}}
 {{- define "konstruct.image" -}}
 {{- $root := index . 0 -}}{{- $image := index . 1 -}}
 {{- $tag := coalesce $image.tag $root.Values.image.tag $root.Chart.AppVersion -}}
-{{- with $root.Values.image.registry }}{{ trimSuffix "/" . }}/{{ end -}}
-{{ $image.repository }}:{{ $tag }}{{ with $image.digest }}@{{ . }}{{ end }}
+{{- $registry := $root.Values.image.registry | trimSuffix "/" -}}
+{{ printf "%s%s:%s%s" (empty $registry | ternary "" (print $registry "/")) $image.repository $tag (empty $image.digest | ternary "" (print "@" $image.digest)) | quote }}
 {{- end -}}
 
 {{/* Reference of an image of others, which may lie in another registry. */}}
 {{- define "konstruct.foreignImage" -}}
-{{ .repository }}:{{ .tag }}{{ with .digest }}@{{ . }}{{ end }}
+{{ printf "%s:%s%s" .repository .tag (empty .digest | ternary "" (print "@" .digest)) | quote }}
 {{- end -}}
 
 {{/* What every pod has: call with (list root component values uid). */}}
@@ -85,11 +96,11 @@ securityContext:
 {{- with $root.Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ quote . }}
   {{- end }}
 {{- end }}
 {{- with $values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ quote . }}
 {{- end }}
 {{- with $values.nodeSelector }}
 nodeSelector: {{ toYaml . | nindent 2 }}
@@ -126,11 +137,7 @@ securityContext:
 {{/* Metadata of a pod template: call with (list root component values). */}}
 {{- define "konstruct.podMetadata" -}}
 {{- $root := index . 0 -}}{{- $component := index . 1 -}}{{- $values := index . 2 -}}
-labels:
-  {{- include "konstruct.labels" (list $root $component) | nindent 2 }}
-  {{- with $values.podLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+labels: {{ include "konstruct.labels" (list $root $component $values.podLabels) | nindent 2 }}
 {{- end -}}
 
 {{/* A ServiceAccount without a token of its own: call with (list root component values). */}}
@@ -140,7 +147,7 @@ apiVersion: v1
 kind: ServiceAccount
 metadata:
   name: {{ include "konstruct.fullname" $root }}-{{ $component }}
-  namespace: {{ $root.Release.Namespace }}
+  namespace: {{ $root.Release.Namespace | quote }}
   labels: {{ include "konstruct.labels" (list $root $component) | nindent 4 }}
   {{- with merge (dict) (default dict $values.annotations) $values.serviceAccount.annotations }}
   annotations: {{ toYaml . | nindent 4 }}
@@ -163,18 +170,6 @@ automountServiceAccountToken: false
   readOnly: true
 {{- end -}}
 
-{{/* A variable from a Secret: call with (list variable secret key). */}}
-{{- define "konstruct.secretVariable" -}}
-- name: {{ index . 0 }}
-  valueFrom: { secretKeyRef: { name: {{ index . 1 }}, key: {{ index . 2 }} } }
-{{- end -}}
-
-{{/* A variable from a key that a Secret need not have: call with (list variable secret key). */}}
-{{- define "konstruct.optionalSecretVariable" -}}
-- name: {{ index . 0 }}
-  valueFrom: { secretKeyRef: { name: {{ index . 1 }}, key: {{ index . 2 }}, optional: true } }
-{{- end -}}
-
 {{/* What every container of ours logs. */}}
 {{- define "konstruct.loggingEnv" -}}
 - { name: KONSTRUCT_LOG_FORMAT, value: {{ .Values.logging.format }} }
@@ -190,7 +185,7 @@ automountServiceAccountToken: false
 - { name: KONSTRUCT_TRACING_CONTENT, value: {{ .content | quote }} }
 - { name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ .endpoint | quote }} }
 {{- with .headers.existingSecret }}
-{{ include "konstruct.secretVariable" (list "OTEL_EXPORTER_OTLP_HEADERS" . $.Values.tracing.headers.key) }}
+{{ include "konstruct.secretVariable" (dict "variable" "OTEL_EXPORTER_OTLP_HEADERS" "secret" . "key" $.Values.tracing.headers.key) }}
 {{- end }}
 {{- $attributes := dict "k8s.namespace.name" $.Release.Namespace "konstruct.release" $.Release.Name }}
 {{- $pairs := list }}
@@ -205,7 +200,7 @@ automountServiceAccountToken: false
 {{/* Who and where a pod is. */}}
 {{- define "konstruct.identityEnv" -}}
 - name: KONSTRUCT_RELEASE
-  value: {{ .Release.Name }}
+  value: {{ .Release.Name | quote }}
 - name: KONSTRUCT_POD_NAME
   valueFrom: { fieldRef: { fieldPath: metadata.name } }
 - name: KONSTRUCT_POD_NAMESPACE
@@ -214,16 +209,8 @@ automountServiceAccountToken: false
   valueFrom: { fieldRef: { fieldPath: metadata.uid } }
 {{- with .Values.watch.namespaces }}
 - name: KONSTRUCT_WATCH_NAMESPACES
-  value: {{ join "," . }}
+  value: {{ join "," . | quote }}
 {{- end }}
-{{- end -}}
-
-{{/* Secrets of the servers in use: the existing ones, or the one that the chart makes. */}}
-{{- define "konstruct.databaseSecret" -}}
-{{ .Values.postgresql.enabled | ternary (include "konstruct.generatedSecret" .) .Values.database.existingSecret }}
-{{- end -}}
-{{- define "konstruct.queueSecret" -}}
-{{ .Values.redis.enabled | ternary (include "konstruct.generatedSecret" .) .Values.queue.existingSecret }}
 {{- end -}}
 
 {{/* Authorities of the servers in use: the in-chart ones speak plain TCP. */}}
@@ -272,7 +259,7 @@ automountServiceAccountToken: false
   projected:
     sources:
       {{- range $sources }}
-      - secret: { name: {{ index . 0 }}, items: [{ key: {{ index . 1 }}, path: {{ index . 2 }} }] }
+      - secret: { name: {{ index . 0 | quote }}, items: [{ key: {{ index . 1 | quote }}, path: {{ index . 2 }} }] }
       {{- end }}
 {{- end }}
 {{- end -}}
@@ -287,36 +274,18 @@ automountServiceAccountToken: false
 {{ empty .Values.llmPool.tls.existingSecret | ternary "http" "https" }}
 {{- end -}}
 
-{{/* What every sender and worker needs to reach the database, the queue and the pool. */}}
+{{/* What every sender and worker needs to reach the database, the queue and the pool, beside secrets. */}}
 {{- define "konstruct.connectionEnv" -}}
-{{- $database := include "konstruct.databaseSecret" . -}}
-{{ include "konstruct.secretVariable" (list "KONSTRUCT_DATABASE_URL" $database .Values.database.keys.service) }}
-{{ include "konstruct.secretVariable" (list "KONSTRUCT_SYSTEM_DATABASE_URL" $database .Values.database.keys.system) }}
-{{ include "konstruct.secretVariable" (list "KONSTRUCT_REDIS_URL" (include "konstruct.queueSecret" .) .Values.queue.keys.url) }}
 - name: KONSTRUCT_LLM_POOL_URL
-  value: {{ default (printf "%s://%s-llm-pool:8004" (include "konstruct.poolScheme" .) (include "konstruct.fullname" .)) .Values.worker.llmPoolUrl }}
+  value: {{ default (printf "%s://%s-llm-pool:8004" (include "konstruct.poolScheme" .) (include "konstruct.fullname" .)) .Values.worker.llmPoolUrl | quote }}
 {{- if not .Values.worker.llmPoolUrl }}
 - name: KONSTRUCT_LLM_POOL_REPLICAS_URL
   value: {{ include "konstruct.poolScheme" . }}://{{ include "konstruct.fullname" . }}-llm-pool-replicas:8004
 {{- end }}
-{{ include "konstruct.tokenEnv" . }}
 {{- include "konstruct.trustEnv" . }}
-{{- with .Values.signing }}{{ if .enabled }}
-{{- $secret := default (include "konstruct.generatedSecret" $) .existingSecret }}
-{{ include "konstruct.secretVariable" (list "KONSTRUCT_PAYLOAD_KEY" $secret .key) }}
-{{ include "konstruct.optionalSecretVariable" (list "KONSTRUCT_PAYLOAD_SECOND_KEY" $secret .secondKey) }}
-- { name: KONSTRUCT_PAYLOAD_UNSIGNED, value: {{ .acceptUnsigned | quote }} }
-{{- end }}{{ end }}
-{{- end -}}
-
-{{/* The token that workers send, and the pool demands. */}}
-{{- define "konstruct.tokenSecret" -}}
-{{ default (include "konstruct.generatedSecret" .) .Values.llmPool.auth.existingSecret }}
-{{- end -}}
-{{- define "konstruct.tokenEnv" -}}
-{{- with .Values.llmPool.auth }}{{ if .enabled -}}
-{{ include "konstruct.secretVariable" (list "KONSTRUCT_LLM_POOL_TOKEN" (include "konstruct.tokenSecret" $) .key) }}
-{{- end }}{{ end }}
+{{- if .Values.signing.enabled }}
+- { name: KONSTRUCT_PAYLOAD_UNSIGNED, value: {{ .Values.signing.acceptUnsigned | quote }} }
+{{- end }}
 {{- end -}}
 
 {{/* Grace periods: longer than what may be under way. */}}
@@ -335,10 +304,10 @@ apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata:
   name: {{ include "konstruct.workload" (list $root $component) }}
-  namespace: {{ $root.Release.Namespace }}
+  namespace: {{ $root.Release.Namespace | quote }}
   labels: {{ include "konstruct.labels" (list $root $component) | nindent 4 }}
 spec:
-  maxUnavailable: {{ $values.maxUnavailable }}
+  maxUnavailable: {{ kindIs "string" $values.maxUnavailable | ternary (quote $values.maxUnavailable) (int $values.maxUnavailable) }}
   # A pod that does not work anyway never holds up the drain of a node.
   unhealthyPodEvictionPolicy: AlwaysAllow
   selector:

@@ -25,7 +25,7 @@ kind: {{ $kind }}
 metadata:
   name: {{ $name }}
   {{- with $namespace }}
-  namespace: {{ . }}
+  namespace: {{ quote . }}
   {{- end }}
   labels: {{ include "konstruct.labels" (list $root $component) | nindent 4 }}
 rules: {{ index . 4 | nindent 2 }}
@@ -35,10 +35,10 @@ kind: {{ $kind }}Binding
 metadata:
   name: {{ $name }}
   {{- with $namespace }}
-  namespace: {{ . }}
+  namespace: {{ quote . }}
   {{- end }}
   labels: {{ include "konstruct.labels" (list $root $component) | nindent 4 }}
 roleRef: { apiGroup: rbac.authorization.k8s.io, kind: {{ $kind }}, name: {{ $name }} }
 subjects:
-  - { kind: ServiceAccount, name: {{ index . 5 }}, namespace: {{ $root.Release.Namespace }} }
+  - { kind: ServiceAccount, name: {{ index . 5 }}, namespace: {{ $root.Release.Namespace | quote }} }
 {{- end -}}

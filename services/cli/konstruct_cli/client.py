@@ -29,6 +29,7 @@ from shared.config import Settings, load_settings
 from shared.db import make_engine, make_system_engine
 from shared.models import KonstructMessage
 from shared.reply import Reply
+from shared.secret_files import FILE_SUFFIX
 from shared.tls import certificate_fault
 from shared.tracing import start_tracing
 
@@ -181,9 +182,10 @@ class Connection:
 def connect(state_dir: Path | None, environ: MutableMapping[str, str] | None = None) -> Connection:
     """Find the stack to talk to.
 
-    `state_dir` names a local stack. Without it, ``KONSTRUCT_DATABASE_URL`` in the environment means the
-    stack that the environment describes; otherwise it is the one in ``.konstruct``. The local stack's
-    settings are put into `environ`, from which Celery's application reads its own.
+    `state_dir` names a local stack. Without it, ``KONSTRUCT_DATABASE_URL`` in the environment (or the
+    variable that names its file) means the stack that the environment describes; otherwise it is the one in
+    ``.konstruct``. The local stack's settings are put into `environ`, from which Celery's application reads
+    its own.
 
     Raises:
         NotRunningError: no stack runs there.
@@ -192,7 +194,8 @@ def connect(state_dir: Path | None, environ: MutableMapping[str, str] | None = N
     environ = os.environ if environ is None else environ
     info = None
     source = "the environment (KONSTRUCT_DATABASE_URL)"
-    if state_dir is not None or not environ.get("KONSTRUCT_DATABASE_URL"):
+    named = environ.get("KONSTRUCT_DATABASE_URL") or environ.get("KONSTRUCT_DATABASE_URL" + FILE_SUFFIX)
+    if state_dir is not None or not named:
         state = StateDir(state_dir or DEFAULT_STATE_DIR)
         info = state.read()
         if info is None:
@@ -200,7 +203,9 @@ def connect(state_dir: Path | None, environ: MutableMapping[str, str] | None = N
                 f"no stack runs on {state.path}: start one with `konstruct up` in another terminal, name its "
                 "folder with --state-dir, or set KONSTRUCT_DATABASE_URL and KONSTRUCT_REDIS_URL"
             )
-        environ.update(info.environment())
+        for name, value in info.environment().items():
+            environ.pop(name + FILE_SUFFIX, None)
+            environ[name] = value
         source = f"the local stack on {state.path}"
     environ["KONSTRUCT_WORKER_CONCURRENCY"] = _SENDER_CONNECTIONS
     settings = load_settings(environ)

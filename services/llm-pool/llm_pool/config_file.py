@@ -81,12 +81,13 @@ def load_config_file(path: Path, environ: Mapping[str, str]) -> PoolConfig:
 class _Reader:
     def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
         self._path = path
-        self._environ = dict(environ)
+        self._environ = environ
+        self._own: dict[str, str] = {}
         self._warnings: list[str] = []
 
     def read(self) -> PoolConfig:
         document = self._document()
-        self._environ |= {
+        self._own |= {
             str(name): str(self._resolved(value, []))
             for name, value in self._mapping(document, "environment_variables").items()
         }
@@ -183,10 +184,11 @@ class _Reader:
             return [self._resolved(inner, missing) for inner in value]
         if isinstance(value, str) and value.startswith(_ENV):
             name = value.removeprefix(_ENV)
-            if not self._environ.get(name):
+            found = self._own[name] if name in self._own else self._environ.get(name)
+            if not found:
                 missing.append(name)
                 return None
-            return self._environ[name]
+            return found
         return value
 
     def _fallbacks(self, either: dict[str, Any], key: str) -> dict[str, tuple[str, ...]]:

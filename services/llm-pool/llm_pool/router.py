@@ -219,6 +219,11 @@ class PoolRouter:
             for name, value in spec.params.items()
             if name not in _ROUTING_PARAMS and name not in PRICE_PARAMS
         }
+        if provider in PROTOCOLS and not params.get("api_key"):
+            # LiteLLM itself would look into the process's environment, which knows no files.
+            names = PROTOCOLS[provider].key_variables
+            key = next((found for name in names if (found := self._environ.get(name))), None)
+            params |= {"api_key": key} if key else {}
         if speaks(provider, params):
             return DirectCaller(
                 self._session,

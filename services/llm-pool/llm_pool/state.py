@@ -25,6 +25,7 @@ from llm_pool.router import PoolRouter
 from llm_pool.spans import CallSpans
 from shared.config import Settings
 from shared.net import attentive_socket
+from shared.secret_files import WithFiles
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ async def open_pool(
     Raises:
         ConfigurationError: the configuration of groups is not usable.
     """
-    environ = os.environ if environ is None else environ
+    environ = WithFiles(os.environ if environ is None else environ)
     quiet_litellm()
     config = read_pool_config(settings, environ)
     for warning in config.warnings:

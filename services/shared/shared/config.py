@@ -16,20 +16,18 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from shared.credentials import Encrypts, Key, Second, Token
+from shared.credentials import Encrypts, Key, Second, Token, is_secret
+from shared.errors import ConfigurationError as ConfigurationError  # noqa: PLC0414 (others import it from here)
 from shared.levels import LogFormat, LogLevel
 from shared.limits import MAX_REPLY_TOKENS, MAX_TIMEOUT_S, Names, Seconds, Timeout
 from shared.names import DNS_LABEL
+from shared.secret_files import FILE_SUFFIX, secret_of
 
 PREFIX = "KONSTRUCT_"
 """Prefix of every variable."""
 
 _SERVICE_LINK = re.compile(r"_(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
 """Variables that Kubernetes adds to a pod for each Service of its namespace (service links)."""
-
-
-class ConfigurationError(Exception):
-    """The environment does not make a valid configuration; the message says what to change."""
 
 
 class Settings(BaseModel):
@@ -201,7 +199,7 @@ class Settings(BaseModel):
     """ClusterRole (or Role in each watched namespace) of the operator; its claims go when that goes."""
 
     operator_listen: str = "0.0.0.0:8006"
-    """Address and port of the operator's /metrics and /healthz."""
+    """Address and port of the operator's /metrics, /healthz and /readyz."""
 
     # --- migrations ---
     migration_database_url: SecretStr | None = None
@@ -230,42 +228,44 @@ class Settings(BaseModel):
     __str__ = __repr__
 
 
+SECRETS = tuple(name for name, field in Settings.model_fields.items() if is_secret(field.annotation))
+"""Settings that may come from a file: ``KONSTRUCT_<NAME>_FILE`` names it instead of ``KONSTRUCT_<NAME>``."""
+
+
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from `environ` (default: the process's environment).
 
     Raises:
-        ConfigurationError: a variable with the prefix is unknown, or a value is invalid. The message
-            names the variable and what it should be; it never repeats a value.
+        ConfigurationError: a variable with the prefix is unknown, a value is invalid, or a secret's file
+            cannot be used. The message names the variable and what it should be; it never repeats a value.
     """
     environ = os.environ if environ is None else environ
-    fields = Settings.model_fields
-    values: dict[str, str] = {}
-    unknown: list[str] = []
-    for name, value in environ.items():
-        if not name.upper().startswith(PREFIX):
-            continue
-        field = name.upper().removeprefix(PREFIX).lower()
-        if field in fields:
-            if value != "":  # an empty variable is an unset one, as compose files write it
-                values[field] = value
-        elif not _SERVICE_LINK.search(name.upper()):
-            unknown.append(name)
+    # An empty variable is an unset one, as compose files write it.
+    given = {name.upper(): value for name, value in environ.items() if name.upper().startswith(PREFIX)}
+    files = {PREFIX + field.upper() + FILE_SUFFIX: field for field in SECRETS}
+    known = {PREFIX + field.upper(): field for field in Settings.model_fields} | files
+    unknown = [name for name in given if name not in known and not _SERVICE_LINK.search(name)]
     if unknown:
-        raise ConfigurationError(_unknown_message(unknown, list(fields)))
+        raise ConfigurationError(_unknown_message(unknown, list(known)))
+    fields = known.keys() - files.keys()
+    values = {known[name]: value for name, value in given.items() if value and name in fields}
+    values |= {field: value for field in SECRETS if (value := secret_of(given, PREFIX + field.upper()))}
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        lines = [
-            f"{PREFIX}{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
-            for item in error.errors(include_input=False, include_url=False)
-        ]
+        lines = []
+        for item in error.errors(include_input=False, include_url=False):
+            name = PREFIX + "_".join(str(part) for part in item["loc"]).upper()
+            lines.append(f"{name + FILE_SUFFIX if given.get(name + FILE_SUFFIX) else name}: {item['msg']}")
         raise ConfigurationError("; ".join(lines)) from None
 
 
-def _unknown_message(unknown: list[str], fields: list[str]) -> str:
+def _unknown_message(unknown: list[str], known: list[str]) -> str:
     parts = []
     for name in sorted(unknown):
-        close = difflib.get_close_matches(name.upper().removeprefix(PREFIX).lower(), fields, n=1)
-        hint = f" (did you mean {PREFIX}{close[0].upper()}?)" if close else ""
+        # Compared without the prefix, which makes all of them look alike.
+        bare = [one.removeprefix(PREFIX) for one in known]
+        close = difflib.get_close_matches(name.removeprefix(PREFIX), bare, n=1)
+        hint = f" (did you mean {PREFIX}{close[0]}?)" if close else ""
         parts.append(f"{name} is not a setting{hint}")
     return "; ".join(parts) + ". docs/configuration.md lists the settings."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import AfterValidator, GetCoreSchemaHandler, SecretStr, ValidationInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -38,6 +38,11 @@ Token = Annotated[SecretStr, _at_least(SHORTEST_TOKEN)]
 
 Key = Annotated[SecretStr, _at_least(SHORTEST_KEY)]
 """A secret that signs."""
+
+
+def is_secret(annotation: object) -> bool:
+    """Whether a field of this type holds a secret, alone or among other types."""
+    return annotation is SecretStr or any(is_secret(part) for part in get_args(annotation))
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,5 +40,5 @@ labels:
 annotations:
   summary: {{ index . 4 | quote }}
   description: {{ index . 5 | quote }}
-  runbook_url: {{ default "docs/runbooks" $rules.runbookBaseUrl | trimSuffix "/" }}/{{ index . 1 }}.md
+  runbook_url: {{ printf "%s/%s.md" (default "docs/runbooks" $rules.runbookBaseUrl | trimSuffix "/") (index . 1) | quote }}
 {{- end -}}

@@ -29,6 +29,7 @@ from konstruct_cli.stack.services import LlmPool, Worker
 from konstruct_cli.stack.state import Secrets, StackInfo, StateDir
 from shared.config import Settings
 from shared.migrate import Login, ensure_logins, migrate
+from shared.secret_files import without
 
 DATABASE = "konstruct"
 """Name of the database."""
@@ -213,25 +214,17 @@ class LocalStack:
         )
 
     def _pool(self, secrets: Secrets, model: Model | None, lock: int) -> LlmPool:
-        environment = {
-            **SERVICE_DEFAULTS,
-            **self.environ,
-            "KONSTRUCT_LLM_POOL_TOKEN": secrets.llm_pool_token,
-        }
+        own = {"KONSTRUCT_LLM_POOL_TOKEN": secrets.llm_pool_token}
         if model is not None:
             config = self.state.path / "llm-pool.yaml"
             config.write_text(yaml.safe_dump(pool_config(self.settings, model.base_url), sort_keys=False))
-            environment |= {"KONSTRUCT_LLM_POOL_CONFIG": str(config), KEY_VARIABLE: model.key}
+            own |= {"KONSTRUCT_LLM_POOL_CONFIG": str(config), KEY_VARIABLE: model.key}
+        environment = {**SERVICE_DEFAULTS, **without(self.environ, own), **own}
         log = self.state.logs / "llm-pool.log"
         return LlmPool(environment, log=log, port=self.ports.llm_pool, keep_open=(lock,))
 
     def _worker(self, info: StackInfo, lock: int) -> Worker:
-        environment = {
-            **SERVICE_DEFAULTS,
-            **WORKER_DEFAULTS,
-            **self.environ,
-            **info.environment(),
-            "KONSTRUCT_AGENTS_DIR": str(info.agents_dir),
-        }
+        own = {**info.environment(), "KONSTRUCT_AGENTS_DIR": str(info.agents_dir)}
+        environment = {**SERVICE_DEFAULTS, **WORKER_DEFAULTS, **without(self.environ, own), **own}
         log = self.state.logs / "worker.log"
         return Worker(environment, log=log, port=self.ports.worker, keep_open=(lock,))

@@ -11,6 +11,7 @@ from typing import Any
 
 from konstruct_cli.stack.model_server import KEY_VARIABLE, MODEL, REPLY_TOKENS, TEMPERATURE
 from shared.config import Settings
+from shared.secret_files import WithFiles
 
 PROVIDER_VARIABLES = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OLLAMA_BASE_URL")
 """Environment variables that make a provider usable, in the order they are asked."""
@@ -18,12 +19,13 @@ PROVIDER_VARIABLES = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OLLAMA_BASE_URL")
 
 def wants_small_model(settings: Settings, environ: Mapping[str, str]) -> bool:
     """Whether nothing else is configured to serve ``fast``."""
-    return settings.llm_pool_config is None and not environ.get("OLLAMA_BASE_URL")
+    return settings.llm_pool_config is None and not WithFiles(environ).get("OLLAMA_BASE_URL")
 
 
 def providers_set(environ: Mapping[str, str]) -> list[str]:
-    """Return the variables of :data:`PROVIDER_VARIABLES` that are set."""
-    return [name for name in PROVIDER_VARIABLES if environ.get(name)]
+    """Return the variables of :data:`PROVIDER_VARIABLES` that are set, themselves or by a file."""
+    known = WithFiles(environ)
+    return [name for name in PROVIDER_VARIABLES if known.get(name)]
 
 
 def pool_config(settings: Settings, small_model_url: str) -> dict[str, Any]:
