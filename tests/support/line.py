@@ -8,6 +8,7 @@ from orchestrator.recording import record_message
 from shared.db import get_session
 from shared.models import KonstructMessage
 from shared.rls import tenant_scope
+from tests.support.database import Database
 
 
 def record(engine: Engine, *names: str, thread: str | None = None) -> list[KonstructMessage]:
@@ -38,3 +39,20 @@ def reclaim(system_engine: Engine, *, held: int = 1000) -> int:
         return int(
             connection.execute(text("select konstruct_reclaim(:n, 5, 2, 100)"), {"n": held}).scalar_one()
         )
+
+
+def fill(database: Database, threads: str) -> None:
+    """Record a message in line for each (tenant, thread) that the query `threads` gives, in its order."""
+    database.execute(f"""
+        insert into messages (tenant_id, thread_id, message_id, agent, sender, channel, text,
+            sent_at, queued_at)
+        select t.tenant_id, t.thread_id, 'm' || t.place, 'ada', 'sam', 'api', 'hi', now(), null
+          from (select *, row_number() over () as place from ({threads}) given (tenant_id, thread_id)) t
+         order by t.place
+    """)
+
+
+def stranded(system_engine: Engine) -> list[str]:
+    """Find the messages that nothing will ever touch."""
+    with system_engine.begin() as connection:
+        return list(connection.execute(text("select message_id from konstruct_stranded(2, 60)")).scalars())

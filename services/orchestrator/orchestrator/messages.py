@@ -114,8 +114,8 @@ def claim(
     """
     with get_session(on) as session:
         claimed = _try_claim(session, message, owner, lease_s, suspect_from)
-        if claimed is None:
-            record_message(session, message)
+        # What was recorded before may be about to finish, which waits for this transaction.
+        if claimed is None and record_message(session, message).new:
             claimed = _try_claim(session, message, owner, lease_s, suspect_from)
         if claimed is None:
             return _why_not(session, message, suspect_from)

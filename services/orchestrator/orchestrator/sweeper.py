@@ -29,6 +29,13 @@ unfinished messages, has none that waits for a worker, or has handed out what wa
 MOST = 500
 """Most messages that one look finds."""
 
+MEND_EVERY = 30
+"""Looks from one search for marks that are missing, and for times far ahead, to the next."""
+
+LONGEST_LEASE_S = 600.0
+"""Seconds; a lease that lasts longer was written before the clock was set back."""
+
+_MEND = text("select konstruct_mend(:longest_lease)")
 _RECLAIM = text("select konstruct_reclaim(:held, :lost_after, :suspect_from, :most)")
 
 
@@ -48,6 +55,7 @@ class Sweeper:
         self._report = report
         self._queue = QueueView()
         self._failing = False
+        self._looks = 0
         self._periodic = Periodic("sweeper", INTERVAL_S, self._sweep)
 
     def start(self) -> None:
@@ -67,6 +75,9 @@ class Sweeper:
             # While nothing waits, what was queued some seconds ago is held by nobody who lives: it would have
             # been claimed, or put back in line. Otherwise what the dead hold counts too.
             lost = self._reclaim(found.waiting + found.held if found.waiting else 0)
+            self._looks += 1
+            if self._looks % MEND_EVERY == 0:
+                self._mend()
         except SQLAlchemyError as error:
             if not self._failing:
                 log.warning("unfinished messages cannot be looked for: %s", type(error).__name__)
@@ -87,3 +98,10 @@ class Sweeper:
         }
         with self._system_engine.begin() as connection:
             return int(connection.execute(_RECLAIM, parameters).scalar_one())
+
+    def _mend(self) -> None:
+        """Put right what would keep messages from ever having their turn (ADR 18)."""
+        with self._system_engine.begin() as connection:
+            mended = connection.execute(_MEND, {"longest_lease": LONGEST_LEASE_S}).scalar_one()
+        if mended:
+            log.warning("%d messages would have waited for ever, and are in line again", mended)

@@ -61,6 +61,8 @@ messages = Table(
     Column("queued_at", DateTime(timezone=True), server_default=func.now()),
     # From when on it may be queued, and its place in line; put off for what could not be worked on.
     Column("due_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    # Whether it may be the first unfinished message of its thread; kept by triggers (ADR 18).
+    Column("leads", Boolean, nullable=False, server_default=text("true")),
     Column("started_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
     # The envelope.
@@ -118,6 +120,13 @@ messages = Table(
         "due_at",
         "seq",
         postgresql_where=text("status = 'received' and queued_at is null"),
+    ),
+    Index(
+        "messages_leading",
+        "tenant_id",
+        "due_at",
+        "seq",
+        postgresql_where=text("status = 'received' and queued_at is null and leads"),
     ),
     Index(
         "messages_queued",
