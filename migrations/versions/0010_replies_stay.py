@@ -7,7 +7,7 @@ Workers of the version before go on as they were: nothing that they do changes a
 `parked retry` and `parked drop` are refused.
 
 Revision ID: 0010
-Revises: 0008
+Revises: 0009
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from alembic import op
 from shared.definer import as_definer
 
 revision = "0010"
-down_revision = "0008"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
