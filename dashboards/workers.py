@@ -238,10 +238,11 @@ def _requeued() -> Panel:
     return graph(
         "Messages queued again",
         "Their delivery was lost: with a worker that died, with Redis, or with a sender that could not queue "
-        "what it had recorded.",
+        "what it had recorded. Stranded: nothing would have worked on them any more; that should not happen.",
         Query(total(rate("konstruct_messages_requeued_total")), "queued again"),
+        Query(total(rate("konstruct_messages_stranded_total")), "stranded"),
         unit=PER_SECOND,
-        colours={"queued again": WARNING},
+        colours={"queued again": WARNING, "stranded": BAD},
     )
 
 

@@ -8,8 +8,10 @@ import pytest
 
 from orchestrator.admission import look_for_room
 from orchestrator.dispatcher import Dispatcher
+from orchestrator.faults import Faults
 from orchestrator.leases import Heartbeat
 from orchestrator.messages import Claim, claim
+from orchestrator.metrics import WorkerMetrics
 from orchestrator.retention import purge
 from shared.config import Settings
 from shared.db import get_session, make_system_engine
@@ -42,7 +44,8 @@ def test_postgresql_takes_every_number_at_its_bounds(cell: Cell, bound: int) -> 
     system_engine = make_system_engine(cell.database.settings())
     try:
         Heartbeat(system_engine, "me", at.lease_s, lambda: [held.seq])._beat()
-        dispatcher = Dispatcher(cell.engine, system_engine, suspect_from, at.tenant_queued)
+        faults = Faults(cell.engine, at.max_errors, WorkerMetrics())
+        dispatcher = Dispatcher(cell.engine, system_engine, suspect_from, at.tenant_queued, faults)
         assert dispatcher._take_turns(at.tenant_queued) == []
         assert purge(system_engine, older_than=timedelta(days=at.keep_days)).messages == 0
     finally:

@@ -31,8 +31,9 @@ def a_rush(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def a_stranger_and_a_killer(stage: Stage) -> Iterator[None]:
-    """Have somebody without the key queue a message, and one parked, until somebody drops it."""
+    """Have somebody without the key queue a message, one stranded, and one parked until somebody drops it."""
     stage.load.forge()
+    stage.load.strand()
     poison = stage.load.poison()
     yield
     stage.load.drop(poison)

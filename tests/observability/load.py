@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from orchestrator.decisions import Decision
 from orchestrator.main import TASK_NAME, app
@@ -121,6 +121,16 @@ class Load:
             record_message(session, message)
         self._database.execute(f"update messages set deaths = 3 where message_id = '{message.message_id}'")
         return message
+
+    def strand(self) -> None:
+        """Record a message as a database does whose clock is a day ahead, and set right afterwards."""
+        message = _message(next(self._numbers))
+        with tenant_scope(message.tenant_id), get_session(self._engine) as session:
+            record_message(session, message, queued=False)
+            session.execute(
+                text("update messages set due_at = now() + interval '1 day' where message_id = :id"),
+                {"id": message.message_id},
+            )
 
     def drop(self, message: KonstructMessage) -> None:
         """Decide that a parked message stays unanswered."""

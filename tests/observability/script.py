@@ -108,10 +108,15 @@ REST = (
         fires=frozenset({"KonstructOperatorFailing", "KonstructNamespaceUnreadable"}),
     ),
     Phase(
-        "its rights again; a stranger and a killer",
+        "its rights again; a stranger, a killer and a message that is stranded",
         fault=faults.a_stranger_and_a_killer,
         fires=frozenset(
-            {"KonstructConfigLag/fast", "KonstructDeliveriesUnsigned", "KonstructMessagesParked"}
+            {
+                "KonstructConfigLag/fast",
+                "KonstructDeliveriesUnsigned",
+                "KonstructMessagesParked",
+                "KonstructMessagesStranded",
+            }
         ),
     ),
     Phase(

@@ -111,7 +111,7 @@ def test_an_exception_is_told_without_what_a_library_quotes() -> None:
     told = describe(error).splitlines()
     assert told[0] == "some_library.QuotingError"
     assert re.fullmatch(r"  .*/test_logs\.py:\d+ in quote", told[2])
-    assert told[3] == "shared.config.ConfigurationError: set the other one"
+    assert told[3] == "shared.errors.ConfigurationError: set the other one"
     for formatter in (JsonLines("worker", no_ids), ConsoleLines(no_ids, color=False)):
         assert "a-very-private-word" not in written(formatter, "failed", exc_info=error)
 

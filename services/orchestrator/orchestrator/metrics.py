@@ -64,6 +64,11 @@ class WorkerMetrics:
             "Unfinished messages that this worker queued again, because their delivery was lost.",
             registry=self.registry,
         )
+        self.stranded = Counter(
+            "konstruct_messages_stranded_total",
+            "Messages that nothing would have worked on any more, and that this worker put back in line.",
+            registry=self.registry,
+        )
         self.purged = Counter(
             "konstruct_messages_purged_total",
             "Finished messages that this worker deleted, because they were kept for long enough.",

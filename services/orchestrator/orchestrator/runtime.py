@@ -171,7 +171,9 @@ class Runtime:
             hearing=hearing,
             backlog=Backlog(hearing, idle, system_engine, metrics.waiting),
             dispatcher=Dispatcher(engine, system_engine, suspect_from, settings.tenant_queued, faults),
-            sweeper=Sweeper(system_engine, suspect_from, metrics.requeued.inc),
+            sweeper=Sweeper(
+                system_engine, suspect_from, settings.lease_s, metrics.requeued.inc, metrics.stranded.inc
+            ),
             retention=Retention(
                 system_engine,
                 timedelta(days=settings.keep_days) or None,

@@ -32,8 +32,8 @@ MOST = 500
 MEND_EVERY = 30
 """Looks from one search for marks that are missing, and for times far ahead, to the next."""
 
-LONGEST_LEASE_S = 600.0
-"""Seconds; a lease that lasts longer was written before the clock was set back."""
+LONGEST_AHEAD_S = 60.0
+"""Seconds, or two leases if that is more: a moment further ahead was written before a clock was set back."""
 
 _MEND = text("select konstruct_mend(:longest_lease)")
 _RECLAIM = text("select konstruct_reclaim(:held, :lost_after, :suspect_from, :most)")
@@ -42,17 +42,28 @@ _RECLAIM = text("select konstruct_reclaim(:held, :lost_after, :suspect_from, :mo
 class Sweeper:
     """Finds unfinished messages without a delivery, in a thread of its own."""
 
-    def __init__(self, system_engine: Engine, suspect_from: int, report: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        system_engine: Engine,
+        suspect_from: int,
+        lease_s: float,
+        report: Callable[[int], None],
+        report_stranded: Callable[[int], None],
+    ) -> None:
         """Keep what it needs.
 
         Args:
             system_engine: As the system role, to find them.
             suspect_from: Deaths from which a message is left to the quarantine.
-            report: Told how many messages were found, each time some were.
+            lease_s: Seconds that a claim lasts without a sign of life.
+            report: Told how many messages had lost their delivery, each time some had.
+            report_stranded: Told how many would have waited for ever, each time some were found.
         """
         self._system_engine = system_engine
         self._suspect_from = suspect_from
+        self._longest_lease_s = max(2 * lease_s, LONGEST_AHEAD_S)
         self._report = report
+        self._report_stranded = report_stranded
         self._queue = QueueView()
         self._failing = False
         self._looks = 0
@@ -102,6 +113,7 @@ class Sweeper:
     def _mend(self) -> None:
         """Put right what would keep messages from ever having their turn (ADR 18)."""
         with self._system_engine.begin() as connection:
-            mended = connection.execute(_MEND, {"longest_lease": LONGEST_LEASE_S}).scalar_one()
+            mended = connection.execute(_MEND, {"longest_lease": self._longest_lease_s}).scalar_one()
         if mended:
-            log.warning("%d messages would have waited for ever, and are in line again", mended)
+            self._report_stranded(mended)
+            log.error("%d messages would have waited for ever, and are in line again", mended)

@@ -68,6 +68,15 @@
   for: {{ .for }}
   {{- include "konstruct.alertTail" (list $ "KonstructMessagesParked" "ticket" dict (print "Messages are parked (" $release ")") "{{ $value }} in all: processes died of them, and they stay unanswered until a person decides.") | nindent 2 }}
 {{- end }}
+{{- with $alerts.messagesStranded }}
+- alert: KonstructMessagesStranded
+  expr: |-
+    sum by (namespace, release) (
+      increase({{ include "konstruct.series" (list $ "konstruct_messages_stranded_total" "") }}[{{ .window }}])
+    ) > 0
+  for: {{ .for }}
+  {{- include "konstruct.alertTail" (list $ "KonstructMessagesStranded" "ticket" dict (print "Messages would have waited for ever (" $release ")") (printf "About {{ $value | humanize }} in the last %s: nothing would have worked on them. They are back in line, and what stranded them is still to be found." .window)) | nindent 2 }}
+{{- end }}
 {{- $consuming := include "konstruct.series" (list $ "konstruct_worker_consuming" "") }}
 {{- with $alerts.noWorkerConsuming }}
 - alert: KonstructNoWorkerConsuming
