@@ -45,10 +45,10 @@ class Database:
             return connection.execute(query, parameters).fetchall()
 
     def stranded(self) -> list[object]:
-        """Return the ids of messages that nothing will ever work on; none where the function is not."""
+        """Return the ids of messages that nothing will ever work on, whatever the longest lease is."""
         if not self.rows("select from pg_proc where proname = 'konstruct_stranded'"):
             return []
-        return [row[0] for row in self.rows("select message_id from konstruct_stranded(2, 60)")]
+        return [row[0] for row in self.rows("select message_id from konstruct_stranded(2, 7200)")]
 
     def execute(self, statement: str) -> None:
         """Run a statement as the superuser."""
