@@ -30,6 +30,12 @@ LOST_AFTER = 5
 VISIBILITY = 20
 """Seconds after which Redis delivers again what nobody acknowledged."""
 
+LONGEST_LEASE = 2 * LEASE
+"""Seconds; a lease that lasts longer was written before the clock was set back."""
+
+CROWD = 1_200
+"""Messages of one thread that nobody works on: more than a look at the line reads."""
+
 SUSPECT_FROM = 2
 """Deaths from which a message is the quarantine's."""
 
@@ -213,6 +219,12 @@ class Model:
         assert (decided.retried_as is None) is (decision is Decision.DROP)
         if decided.retried_as is not None:
             self.accept(sent.message.model_copy(update={"message_id": decided.retried_as}))
+
+    def mend(self, longest_lease: int) -> None:
+        """Shorten what is held for longer than any lease lasts: the clock was set back since."""
+        for sent in self.unfinished():
+            if sent.owner is not None and self.first(sent):
+                sent.lease_until = min(sent.lease_until, self.now + longest_lease)
 
     def under_way(self) -> Counter[tuple[str, str]]:
         """Count, for each conversation, what somebody holds by a lease that lasts."""

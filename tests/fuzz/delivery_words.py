@@ -18,6 +18,13 @@ MOST = 500
 RECLAIM = text("select konstruct_reclaim(:held, :lost_after, :suspect_from, :most)")
 DISPATCH = text("select tenant_id, message_id from konstruct_dispatch(:most, :most, :suspect_from, :most)")
 SUSPECTS = text("select tenant_id, message_id, deaths from konstruct_suspects(:suspect_from, :most)")
+MEND = text("select konstruct_mend(:longest_lease)")
+STRANDED = "select message_id from konstruct_stranded(%(suspect_from)s, %(longest_lease)s)"
+CROWD = """
+    insert into messages (tenant_id, message_id, thread_id, agent, sender, channel, text, sent_at, queued_at)
+    select 'acme', 'crowd-' || n, 'crowd', 'ada', 'sam', 'api', 'hi', now(), null
+      from generate_series(1, %(count)s) n
+"""
 EXTEND = text("select konstruct_extend_leases(:owner, :held, :seconds)")
 AGE = """
     update messages set
@@ -29,7 +36,7 @@ AGE = """
 ROWS = """
     select tenant_id, message_id, status, reason, reply, owner, coalesce(lease_expires_at > now(), false),
            attempt, deaths, errors, text
-      from messages order by seq
+      from messages where thread_id <> 'crowd' order by seq
 """
 
 

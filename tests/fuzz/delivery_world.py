@@ -15,7 +15,9 @@ from shared.models import KonstructMessage
 from shared.reply import MessageStatus, Reason
 from shared.rls import tenant_scope
 from tests.fuzz.delivery_model import (
+    CROWD,
     LEASE,
+    LONGEST_LEASE,
     LOST_AFTER,
     SECOND,
     SUSPECT_FROM,
@@ -31,12 +33,15 @@ from tests.fuzz.delivery_words import (
     AGE,
     DISPATCH,
     EXTEND,
+    MEND,
     MOST,
     RECLAIM,
     ROWS,
+    STRANDED,
     SUSPECTS,
     TENANTS,
 )
+from tests.fuzz.delivery_words import CROWD as CROWD_ROWS
 
 
 class World(Deliveries):
@@ -61,7 +66,28 @@ class World(Deliveries):
             if delivery.taken is not None and self.model.now - delivery.taken >= VISIBILITY:
                 delivery.taken = None
 
+    def set_back(self, seconds: int) -> None:
+        """Set the clock of PostgreSQL back: what was written before lies ahead."""
+        with self.superuser.transaction():
+            self.superuser.execute("set local session_replication_role = replica")
+            self.superuser.execute(AGE, {"by": f"{-seconds * SECOND} s"})
+        self.model.now -= seconds
+
+    def crowd(self) -> None:
+        """Have a thread that nobody works on wait in line, older than what comes; once."""
+        if not self.superuser.execute("select from messages where thread_id = 'crowd' limit 1").fetchall():
+            self.superuser.execute(CROWD_ROWS, {"count": CROWD})
+
     # What every worker does beside its messages
+
+    def mend(self) -> None:
+        """Put right what would keep messages from ever having their turn; nothing is stranded then."""
+        longest = {"longest_lease": LONGEST_LEASE * SECOND}
+        with self.runtime.system_engine.begin() as connection:
+            connection.execute(MEND, longest)
+        self.model.mend(LONGEST_LEASE)
+        stranded = self.superuser.execute(STRANDED, {**longest, "suspect_from": SUSPECT_FROM}).fetchall()
+        assert stranded == []
 
     def sweep(self, miscount: int = 0) -> None:
         """Queue what waits in line, and again what has no delivery.
@@ -94,7 +120,9 @@ class World(Deliveries):
         parameters = {"suspect_from": SUSPECT_FROM, "most": MOST}
         with self.runtime.system_engine.begin() as connection:
             found = sorted(
-                (row.tenant_id, row.message_id) for row in connection.execute(DISPATCH, parameters)
+                (row.tenant_id, row.message_id)
+                for row in connection.execute(DISPATCH, parameters)
+                if not row.message_id.startswith("crowd-")
             )
         assert len(found) == len(set(found))
         return found
@@ -163,7 +191,12 @@ class World(Deliveries):
         assert rows == [sent.row(self.model.now) for sent in self.model.sent.values()]
         for tenant in TENANTS:
             with tenant_scope(tenant), get_session(self.engine) as session:
-                seen = session.execute(text("select tenant_id, message_id, reply from messages order by seq"))
+                seen = session.execute(
+                    text(
+                        "select tenant_id, message_id, reply from messages"
+                        " where thread_id <> 'crowd' order by seq"
+                    )
+                )
                 assert [tuple(row) for row in seen] == [
                     (*sent.key, sent.reply.text if sent.reply else None)
                     for sent in self.model.sent.values()

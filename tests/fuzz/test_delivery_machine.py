@@ -26,7 +26,7 @@ from orchestrator.recording import CONTENT
 from orchestrator.runtime import Runtime
 from shared.models import KonstructMessage
 from shared.reply import MessageStatus
-from tests.fuzz.delivery_model import LEASE, MAX_ERRORS, Delivery, Held, Worker, other_content
+from tests.fuzz.delivery_model import LEASE, MAX_ERRORS, SECOND, Delivery, Held, Worker, other_content
 from tests.fuzz.delivery_races import claim_at_once, record_and_claim_at_once
 from tests.fuzz.delivery_words import TENANTS
 from tests.fuzz.delivery_world import World
@@ -100,6 +100,17 @@ class DeliveryMachine(RuleBasedStateMachine):
     def empty_redis(self) -> None:
         self.world.queue.clear()
 
+    @precondition(lambda self: self.world.queue)
+    @rule(picks=st.data(), after_s=st.sampled_from([None, SECOND, 30 * SECOND]))
+    def put_back_in_line(self, picks: Picks, after_s: float | None) -> None:
+        delivery = picks.draw(st.sampled_from(self.world.queue))
+        if self.world.put_in_line(delivery.message, after_s):
+            self.world.queue.remove(delivery)
+
+    @rule()
+    def let_a_deep_thread_wait(self) -> None:
+        self.world.crowd()
+
     # Workers
 
     @precondition(lambda self: self._waiting() and self.world.workers)
@@ -141,6 +152,14 @@ class DeliveryMachine(RuleBasedStateMachine):
     @rule(seconds=st.integers(1, 2 * LEASE))
     def wait(self, seconds: int) -> None:
         self.world.wait(seconds)
+
+    @rule(seconds=st.sampled_from([1, LEASE, 1000]))
+    def set_the_clock_back(self, seconds: int) -> None:
+        self.world.set_back(seconds)
+
+    @rule()
+    def mend(self) -> None:
+        self.world.mend()
 
     @rule(miscount=st.sampled_from([0, 0, 0, -2, 3]))
     def sweep(self, miscount: int) -> None:
@@ -201,6 +220,7 @@ def drain(world: World) -> None:
         left = [(sent.key, sent.owner, sent.deaths) for sent in world.model.unfinished()]
         assert rounds <= 2 * len(world.model.sent) + 5, f"never found again: {left}"
         rounds += 1
+        world.mend()
         world.wait(LEASE + 1)
         world.sweep()
         for delivery in [delivery for delivery in world.queue if delivery.taken is None]:
@@ -209,6 +229,7 @@ def drain(world: World) -> None:
                 world.finish(good, held, MessageStatus.ANSWERED)
         world.look_after_suspects(lambda: MessageStatus.ANSWERED)
         world.check()
+    world.mend()
 
 
 @pytest.fixture
