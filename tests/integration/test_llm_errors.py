@@ -212,17 +212,30 @@ async def test_no_key_and_no_provider_text_leaves_the_pool(
 
 
 async def test_fault_of_the_pool_is_500_without_its_text(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError(CANARIES[0])
+
+    monkeypatch.setattr(world.pool.app.state.pool.router, "pick", broken)
+    problem = await world.pool.problem("fast")
+    assert (problem.status, problem.code) == (500, ProblemCode.INTERNAL)
+    assert CANARIES[0] not in problem.model_dump_json()
+    assert "RuntimeError" in caplog.text
+    assert CANARIES[0] not in caplog.text
+
+
+async def test_a_call_that_raises_is_a_failed_attempt_and_the_next_is_asked(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
         async def call(self, prompt: object, timeout_s: float) -> None:
             raise RuntimeError(CANARIES[0])
 
-    router = world.pool.app.state.pool.router
-    object.__setattr__(router.groups["fast"][0], "caller", Broken())
-    problem = await world.pool.problem("fast")
-    assert (problem.status, problem.code) == (500, ProblemCode.INTERNAL)
-    assert CANARIES[0] not in problem.model_dump_json()
+    for deployment in world.pool.app.state.pool.router.groups["quality"]:
+        object.__setattr__(deployment, "caller", Broken())
+    reply = await world.pool.reply("quality")
+    assert [a.outcome for a in reply.attempts] == ["unavailable", "unavailable", "ok"]
     assert "RuntimeError" in caplog.text
     assert CANARIES[0] not in caplog.text
 

@@ -214,7 +214,7 @@ class StubProvider:
             return False
         if act.kind == "cut":
             return False
-        healthy = json.dumps(_SHAPES[self.protocol](self.model, act.text))
+        healthy = json.dumps(SHAPES[self.protocol](self.model, act.text))
         body = (act.body if act.body is not None else healthy).encode()
         if act.kind == "garbage":
             body = b"<html>the gateway is confused</html>"
@@ -278,7 +278,7 @@ def _ollama(model: str, text: str) -> dict[str, Any]:
     }
 
 
-_SHAPES: dict[str, Callable[[str, str], dict[str, Any]]] = {
+SHAPES: dict[str, Callable[[str, str], dict[str, Any]]] = {
     "anthropic": _anthropic,
     "openai": _openai,
     "ollama": _ollama,

@@ -20,6 +20,7 @@ from llm_pool.failures import (
     FallbackRefused,
     ProvidersFailed,
     UnknownGroup,
+    log_fault,
 )
 from llm_pool.metrics import CANCELLED, INTERNAL, OK, Metrics
 from llm_pool.providers.base import Deployment, Prompt, Reply
@@ -215,9 +216,12 @@ class Dispatcher:
             outcome = error.reason.value
             self._note(deployment, error, trial=trial)
             raise
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - a fault of ours or of LiteLLM's: others may still answer
+            log_fault(_log, f"call to {deployment.name} raised", error)
+            failure = AttemptError(FallbackReason.UNAVAILABLE)
             outcome = INTERNAL
-            raise
+            self._note(deployment, failure, trial=trial)
+            raise failure from None
         else:
             return reply
         finally:
@@ -235,12 +239,12 @@ class Dispatcher:
     def _record(self, deployment: Deployment, outcome: str, seconds: float, trail: Trail) -> None:
         trail.provider_s += seconds
         self._metrics.attempt(deployment.name, outcome, seconds)
-        if outcome not in (CANCELLED, INTERNAL):
+        if outcome != CANCELLED:
             trail.attempts.append(
                 Attempt.model_construct(
                     deployment=deployment.name,
                     group=deployment.group,
-                    outcome="ok" if outcome == OK else FallbackReason(outcome),
+                    outcome="ok" if outcome == OK else _reason(outcome),
                     ms=round(seconds * 1000, 3),
                 )
             )
@@ -275,3 +279,8 @@ class Dispatcher:
         members = [deployment for group in groups for deployment in self._router.groups[group]]
         waits = [self._cooldowns.remaining(deployment.name) for deployment in members]
         return min(waits) if waits and min(waits) > 0 else None
+
+
+def _reason(outcome: str) -> FallbackReason:
+    """Return what callers are told of a call that failed: a fault of the pool is a failure as well."""
+    return FallbackReason.UNAVAILABLE if outcome == INTERNAL else FallbackReason(outcome)

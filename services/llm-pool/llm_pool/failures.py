@@ -15,7 +15,9 @@ None of them carries text from a provider: such text may quote a key.
 from __future__ import annotations
 
 import email.utils
+import logging
 import time
+import traceback
 from collections.abc import Mapping
 
 from shared.contract import Attempt, FallbackReason
@@ -171,3 +173,9 @@ def _number(value: str | None) -> float | None:
 
 def _bounded(seconds: float) -> float:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
+
+
+def log_fault(log: logging.Logger, what: str, error: Exception) -> None:
+    """Log where `error` came from, without its text, which may quote a provider, and with it a key."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s: %s\n%s", what, type(error).__name__, frames)

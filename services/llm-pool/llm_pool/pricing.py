@@ -43,12 +43,15 @@ class PriceTag:
             return
         base = {PROMPT: float(prices[PROMPT]), COMPLETION: float(prices[COMPLETION])}
         for name in (CACHE_READ, CACHE_WRITE):
-            base[name] = float(prices.get(name) or base[PROMPT])
+            base[name] = float(prices[name] if prices.get(name) is not None else base[PROMPT])
         thresholds = sorted(int(found[1]) for key in prices if (found := _TIER.match(key)))
         self._tiers.append((0, base))
         for thousands in thresholds:
             suffix = f"_above_{thousands}k_tokens"
-            tier = {name: float(prices.get(name + suffix) or base[name]) for name in PRICE_PARAMS}
+            tier = {
+                name: float(base[name] if prices.get(name + suffix) is None else prices[name + suffix])
+                for name in PRICE_PARAMS
+            }
             self._tiers.append((thousands * 1000, tier))
 
     def cost(

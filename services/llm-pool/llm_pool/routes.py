@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import traceback
 from time import perf_counter
 from typing import Any
 
@@ -16,7 +15,7 @@ from starlette.types import Receive
 
 from llm_pool import __version__
 from llm_pool.account import Account
-from llm_pool.failures import RequestError
+from llm_pool.failures import RequestError, log_fault
 from llm_pool.problems import problem, problem_of
 from llm_pool.state import PoolState
 from shared.contract import (
@@ -174,8 +173,7 @@ async def metrics(request: Request) -> Response:
 
 def internal_error(error: Exception) -> Response:
     """Log where `error` came from, without its text, which may quote a provider; answer 500."""
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    _log.error("fault of the pool: %s\n%s", type(error).__name__, frames)
+    log_fault(_log, "fault of the pool", error)
     return problem(ProblemCode.INTERNAL, "The pool failed; its log says where.")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from shared.contract import ChatMessage, Usage
+from llm_pool.failures import AttemptError
+from shared.contract import ChatMessage, FallbackReason, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,59 @@ class Reply:
 
     cost_usd: float | None
     """Price; none when the model has no known price."""
+
+
+MAX_MODEL_CHARACTERS = 256
+"""Longest name of a model that is passed on; a longer one is no name."""
+
+MAX_TOKENS = 2**31 - 1
+"""Most tokens that a provider may count: what PostgreSQL keeps as an integer. More is no count."""
+
+
+def make_reply(
+    content: object, model: object, prompt_tokens: object, completion_tokens: object, cost_usd: float | None
+) -> Reply:
+    """Make a reply of what a provider said, if it is one.
+
+    Raises:
+        AttemptError: part of it cannot be passed on: a text that is no UTF-8 (a lone surrogate), a name
+            that is none, a count that is no number of tokens.
+    """
+    try:
+        usage = Usage(prompt_tokens=count(prompt_tokens), completion_tokens=count(completion_tokens))
+        return Reply(content=_text(content), model=_name(model), usage=usage, cost_usd=cost_usd)
+    except (TypeError, ValueError):
+        raise AttemptError(FallbackReason.UNAVAILABLE, status=200) from None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    value.encode()  # UnicodeEncodeError, a ValueError, at a lone surrogate
+    return value
+
+
+def _name(value: object) -> str:
+    name = _text(value)
+    if not name.isprintable() or len(name) > MAX_MODEL_CHARACTERS:
+        raise ValueError("not the name of a model")
+    return name
+
+
+def count(value: object) -> int:
+    """Read a token count; absent or null is 0, and so is a negative one.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is no number of tokens: not finite, or above `MAX_TOKENS`.
+    """
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("not a number")
+    if not -MAX_TOKENS <= value <= MAX_TOKENS:  # NaN is not, either
+        raise ValueError("not a number of tokens")
+    return int(max(value, 0))
 
 
 class Caller(Protocol):

@@ -8,6 +8,7 @@ after a broken connection, and estimates tokens that the provider has counted (d
 from __future__ import annotations
 
 import json
+import logging
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
@@ -19,11 +20,14 @@ from llm_pool.failures import AttemptError, reason_of, retry_after_of
 from llm_pool.litellm_setup import litellm
 from llm_pool.pricing import PriceTag
 from llm_pool.providers.anthropic import ANTHROPIC
-from llm_pool.providers.base import Prompt, Reply
+from llm_pool.providers.base import Prompt, Reply, make_reply
 from llm_pool.providers.ollama import OLLAMA
 from llm_pool.providers.openai import OPENAI
 from llm_pool.providers.protocol import RawReply
-from shared.contract import FallbackReason, Usage
+from shared.contract import FallbackReason
+from shared.logs import fields
+
+_log = logging.getLogger(__name__)
 
 PROTOCOLS = {"anthropic": ANTHROPIC, "openai": OPENAI, "ollama_chat": OLLAMA}
 """Protocols by LiteLLM's provider name."""
@@ -120,7 +124,11 @@ class DirectCaller:
 
     async def call(self, prompt: Prompt, timeout_s: float) -> Reply:  # noqa: ARG002 (bounded by the caller)
         """Ask once; see `llm_pool.providers.base.Caller`."""
-        body = self._body(prompt)
+        try:
+            body = self._body(prompt)
+        except Exception as error:  # noqa: BLE001 - LiteLLM refuses a prompt by whatever its translation meets
+            _log.warning("prompt refused by LiteLLM", extra=fields(error=type(error).__name__))
+            raise AttemptError(FallbackReason.BAD_REQUEST) from None
         try:
             async with self._session.post(
                 self._url, data=body, headers=self._headers, proxy=self._proxy, allow_redirects=False
@@ -171,7 +179,7 @@ class DirectCaller:
     def _understand(self, answer: bytes) -> RawReply:
         try:
             raw = self._protocol.read(json.loads(answer))
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError):
+        except Exception:  # noqa: BLE001 - an answer may be anything
             raise AttemptError(FallbackReason.UNAVAILABLE, status=200) from None
         if not raw.content.strip():
             reason = FallbackReason.CONTENT_POLICY if raw.refused else FallbackReason.UNAVAILABLE
@@ -179,16 +187,11 @@ class DirectCaller:
         return raw
 
     def _reply(self, raw: RawReply) -> Reply:
-        return Reply(
-            content=raw.content,
-            model=raw.model if isinstance(raw.model, str) and raw.model else self._model,
-            usage=Usage(prompt_tokens=raw.prompt_tokens, completion_tokens=raw.completion_tokens),
-            cost_usd=self._price.cost(
-                raw.prompt_tokens,
-                raw.completion_tokens,
-                cache_read=raw.cache_read,
-                cache_write=raw.cache_write,
-            ),
+        cost_usd = self._price.cost(
+            raw.prompt_tokens, raw.completion_tokens, cache_read=raw.cache_read, cache_write=raw.cache_write
+        )
+        return make_reply(
+            raw.content, raw.model or self._model, raw.prompt_tokens, raw.completion_tokens, cost_usd
         )
 
 

@@ -11,8 +11,8 @@ import aiohttp
 from llm_pool.failures import AttemptError, reason_of, retry_after_of
 from llm_pool.litellm_setup import BaseLLMException, litellm
 from llm_pool.pricing import PriceTag
-from llm_pool.providers.base import Prompt, Reply
-from shared.contract import FallbackReason, Usage
+from llm_pool.providers.base import Prompt, Reply, count, make_reply
+from shared.contract import FallbackReason
 
 TIMEOUT_MARGIN_S = 1.0
 """What LiteLLM is given beyond the call's time: the dispatcher ends the call, and knows why it ended;
@@ -93,22 +93,19 @@ class GenericCaller:
             choice = answer.choices[0]
             content = choice.message.content or ""
             usage = getattr(answer, "usage", None)
-            prompt_tokens = max(int(getattr(usage, "prompt_tokens", 0) or 0), 0)
-            completion_tokens = max(int(getattr(usage, "completion_tokens", 0) or 0), 0)
-        except (AttributeError, IndexError, TypeError, ValueError):
+            prompt_tokens = count(getattr(usage, "prompt_tokens", None))
+            completion_tokens = count(getattr(usage, "completion_tokens", None))
+            # LiteLLM puts its own name of some providers before the model's.
+            model = (answer.model or self._model).removeprefix(f"{self._provider}/")
+        except Exception:  # noqa: BLE001 - an answer may be anything
             raise AttemptError(FallbackReason.UNAVAILABLE, status=200) from None
         if not isinstance(content, str) or not content.strip():
             filtered = choice.finish_reason == "content_filter"
             raise AttemptError(
                 FallbackReason.CONTENT_POLICY if filtered else FallbackReason.UNAVAILABLE, status=200
             )
-        return Reply(
-            content=content,
-            # LiteLLM puts its own name of some providers before the model's.
-            model=(answer.model or self._model).removeprefix(f"{self._provider}/"),
-            usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens),
-            cost_usd=self._price.cost(prompt_tokens, completion_tokens),
-        )
+        cost_usd = self._price.cost(prompt_tokens, completion_tokens)
+        return make_reply(content, model, prompt_tokens, completion_tokens, cost_usd)
 
 
 def _provider_error(error: BaseException) -> BaseException:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from llm_pool.providers.protocol import Protocol, RawReply, count, text_of
+from llm_pool.providers.base import count
+from llm_pool.providers.protocol import Protocol, RawReply, text_of
 
 _THOUGHTS = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
 """Thoughts that older Ollama versions leave in the text of reasoning models such as qwen3."""

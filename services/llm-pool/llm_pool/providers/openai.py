@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_pool.providers.protocol import Protocol, RawReply, count, text_of
+from llm_pool.providers.base import count
+from llm_pool.providers.protocol import Protocol, RawReply, text_of
 
 
 def _url(base: str) -> str:

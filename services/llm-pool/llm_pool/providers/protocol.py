@@ -53,15 +53,7 @@ class Protocol:
     """The address to post to, from the API base."""
 
     read: Callable[[Any], RawReply]
-    """Read a decoded 200 answer.
-
-    Raises KeyError, TypeError, ValueError, IndexError or AttributeError for one that makes no sense.
-    """
-
-
-def count(value: Any) -> int:
-    """Read a token count; absent or null is 0."""
-    return 0 if value is None else max(int(value), 0)
+    """Read a decoded 200 answer; raises whatever one brings about that makes no sense."""
 
 
 def text_of(value: Any) -> str:
