@@ -27,8 +27,9 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         command(),
         [sys.executable, "-m", "uvicorn", "--factory", "llm_pool.main:app_from_env"],
+        [sys.executable, "-m", "uvicorn", "llm_pool.main:app"],
     ],
-    ids=["command", "uvicorn"],
+    ids=["command", "uvicorn --factory", "uvicorn"],
 )
 async def test_sigterm_finishes_what_is_under_way(arguments: list[str]) -> None:
     port = free_port()
@@ -49,6 +50,19 @@ async def test_sigterm_finishes_what_is_under_way(arguments: list[str]) -> None:
             assert (response.status_code, response.json()["content"]) == (200, "after all")
             await until(lambda: process.poll() is not None)
             assert process.returncode in (0, -signal.SIGTERM)  # uvicorn's own command ends by the signal
+
+
+async def test_uvicorns_own_processes_serve_it_too() -> None:
+    port = free_port()
+    arguments = [sys.executable, "-m", "uvicorn", "llm_pool.main:app", "--port", str(port), "--workers", "2"]
+    async with (
+        StubProvider("ollama", "qwen3:8b") as ollama,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client,
+    ):
+        with running(arguments, port, OLLAMA_BASE_URL=ollama.root) as process:
+            await wait_ready(client, process)
+            body = {"model": "fast", "messages": [{"role": "user", "content": "Hi"}], "tenant_id": "acme"}
+            assert (await client.post("/complete", json=body)).status_code == 200
 
 
 async def test_token_and_provider_key_come_from_files(tmp_path: Path) -> None:

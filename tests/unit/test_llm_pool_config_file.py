@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from llm_pool.config_file import load_config_file
+from llm_pool.config_keys import SECTIONS, SECTIONS_REFUSED, SECTIONS_WITHOUT_EFFECT
+from llm_pool.litellm_setup import litellm
 from shared.config import ConfigurationError
 
 MINIMAL = """
@@ -108,7 +111,31 @@ general_settings: {master_key: sk-canary}
         ("model_list: []", "at least one deployment"),
         ("model_list: [sk-canary]", "model_list[0]: must be a mapping"),
         ("model_lst: []", "did you mean model_list?"),
-        (MINIMAL + "guardrails: []", "guardrails is not supported"),
+        (
+            MINIMAL + "guardrails: [{guardrail_name: pii}]",
+            "guardrails is not supported: guardrails check what",
+        ),
+        (MINIMAL + "credential_list: [{credential_name: x}]", "put the credentials into each deployment's"),
+        (MINIMAL + "include: [other.yaml]", "include is not supported: one file is read"),
+        (MINIMAL + "file_settings: []", "did you mean files_settings?"),
+        (MINIMAL + "router_settings: {timeout: 0}", "timeout: 0 leaves no time to answer"),
+        (MINIMAL + "router_settings: {timeout: -1}", "timeout: must be a number, 0 or more"),
+        (MINIMAL + "litellm_settings: {request_timeout: 0}", "timeout: 0 leaves no time to answer"),
+        (MINIMAL + "router_settings: {max_fallbacks: 1.5}", "max_fallbacks: must be a whole number"),
+        (MINIMAL + "router_settings: {max_fallbacks: -1}", "max_fallbacks: must be a number, 0 or more"),
+        (MINIMAL + "router_settings: 0", "router_settings: must be a mapping"),
+        (MINIMAL + "router_settings: {fallbacks: 0}", "must be a list of mappings"),
+        (MINIMAL + "router_settings: {default_fallbacks: 0}", "must be given as a list of names"),
+        (MINIMAL + "router_settings: {model_group_alias: {fast: quality}}", "fast is a group of model_list"),
+        (MINIMAL + "router_settings: {model_group_alias: {a: fast, b: a}}", "no group is called a"),
+        (
+            MINIMAL + "router_settings: {fallbacks: [{quality: [a]}], model_group_alias: {a: fast}}",
+            "called a",
+        ),
+        (
+            "model_list: [{model_name: a, litellm_params: {model: openai/x, timeout: 0}}]",
+            "model_list[0].litellm_params.timeout: 0 leaves no time",
+        ),
         (MINIMAL + "router_settings: {fallback: []}", "did you mean fallbacks?"),
         (MINIMAL + "router_settings: {routing_strategy: least-busy}", "only simple-shuffle"),
         (MINIMAL + "router_settings: {fallbacks: {quality: [fast]}}", "must be a list of mappings"),
@@ -148,3 +175,52 @@ def test_what_the_pool_cannot_do_is_refused_with_the_place(path: Path, text: str
 def test_file_that_is_not_there_is_said(path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         load_config_file(path, {})
+
+
+def test_nothing_is_a_number_too(path: Path) -> None:
+    """0 is what it says, and not the default; an empty list of fallbacks is nobody."""
+    path.write_text(
+        MINIMAL
+        + """
+router_settings: {max_fallbacks: 0, allowed_fails: 0, cooldown_time: 0, fallbacks: [{quality: []}], timeout: null}
+litellm_settings: {request_timeout: 7, allowed_fails: 3, default_fallbacks: [fast]}
+"""
+    )
+    config = load_config_file(path, {})
+    assert (config.max_fallbacks, config.allowed_fails, config.cooldown_s) == (0, 0, 0)
+    assert config.attempt_timeout_s == 7
+    assert config.fallbacks == {"quality": ()}
+    assert config.default_fallbacks == ("fast",)
+
+
+@pytest.mark.parametrize("section", SECTIONS_WITHOUT_EFFECT)
+def test_a_section_of_litellms_proxy_is_warned_of(path: Path, section: str) -> None:
+    path.write_text(f"{MINIMAL}\n{section}: [{{name: sk-canary}}]\n")
+    (warning,) = load_config_file(path, {}).warnings
+    assert f"{section} has no effect: " in warning
+    assert "sk-canary" not in warning
+
+
+@pytest.mark.parametrize("section", [*SECTIONS_WITHOUT_EFFECT, *SECTIONS_REFUSED])
+def test_an_empty_section_says_nothing(path: Path, section: str) -> None:
+    path.write_text(f"{MINIMAL}\n{section}:\n")
+    assert load_config_file(path, {}).warnings == ()
+
+
+def test_every_section_that_litellms_proxy_reads_is_known() -> None:
+    """By its own code: what it looks up in its configuration."""
+    code = (Path(litellm.__file__).parent / "proxy" / "proxy_server.py").read_text()
+    read = set(re.findall(r'\bconfig(?:_data)?\.get\(\s*"([a-z_]+)"', code))
+    sections = read - {"enabled", "force_reload", "general", "interval_hours", "success_callback"}
+    assert len(sections) > 15
+    assert sections <= {*SECTIONS, *SECTIONS_WITHOUT_EFFECT, *SECTIONS_REFUSED}
+
+
+def test_the_documentation_has_each_section() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "llm-pool.md").read_text()
+    rows = dict(re.findall(r"^\| `([a-z_]+)` \| (takes effect|warned of|refused) \|", page, re.MULTILINE))
+    assert rows == {
+        **dict.fromkeys(SECTIONS, "takes effect"),
+        **dict.fromkeys(SECTIONS_WITHOUT_EFFECT, "warned of"),
+        **dict.fromkeys(SECTIONS_REFUSED, "refused"),
+    }

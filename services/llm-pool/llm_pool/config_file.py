@@ -13,49 +13,18 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from llm_pool.config_keys import (
+    FALLBACK_KEYS,
+    LITELLM_KEYS,
+    ROUTER_KEYS,
+    ROUTER_WITHOUT_EFFECT,
+    SECTIONS,
+    SECTIONS_REFUSED,
+    SECTIONS_WITHOUT_EFFECT,
+)
 from llm_pool.pool_config import DeploymentSpec, PoolConfig
 from shared.config import ConfigurationError
 from shared.names import GroupName
-
-_SECTIONS = ("model_list", "router_settings", "litellm_settings", "environment_variables", "general_settings")
-"""Sections that are read; ``general_settings`` only to warn."""
-
-_FALLBACK_KEYS = ("fallbacks", "default_fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
-"""Settings that LiteLLM takes in ``router_settings`` and in ``litellm_settings``."""
-
-_ROUTER_KEYS = (
-    *_FALLBACK_KEYS,
-    "model_group_alias",
-    "max_fallbacks",
-    "allowed_fails",
-    "cooldown_time",
-    "timeout",
-    "routing_strategy",
-)
-"""Settings of ``router_settings`` that take effect."""
-
-_ROUTER_WITHOUT_EFFECT = {
-    "num_retries": "a request asks each deployment once",
-    "retry_after": "a request asks each deployment once",
-    "retry_policy": "a request asks each deployment once",
-    "model_group_retry_policy": "a request asks each deployment once",
-    "allowed_fails_policy": "use allowed_fails",
-    "disable_cooldowns": "use cooldown_time",
-    "enable_pre_call_checks": "a prompt that is too long falls back when the provider says so",
-    "stream_timeout": "replies are not streamed",
-    "redis_host": "cooldowns are kept per process",
-    "redis_port": "cooldowns are kept per process",
-    "redis_password": "cooldowns are kept per process",
-    "redis_url": "cooldowns are kept per process",
-    "cache_responses": "replies are not cached",
-    "set_verbose": "use KONSTRUCT settings for logs",
-    "debug_level": "use KONSTRUCT settings for logs",
-    "client_ttl": "connections are kept while they are used",
-}
-"""Settings of ``router_settings`` that are accepted with a warning, and why."""
-
-_LITELLM_KEYS = (*_FALLBACK_KEYS, "request_timeout", "allowed_fails", "drop_params", "telemetry")
-"""Settings of ``litellm_settings`` that take effect or are always so."""
 
 _ENV = "os.environ/"
 """Prefix of a value that names an environment variable."""
@@ -94,26 +63,22 @@ class _Reader:
         router = self._mapping(document, "router_settings")
         proxy = self._mapping(document, "litellm_settings")
         self._check_keys(router, proxy)
-        if document.get("general_settings"):
-            self._warn(
-                "general_settings", "the pool has its own settings, for instance KONSTRUCT_LLM_POOL_TOKEN"
-            )
         deployments = self._deployments(document)
-        either = {
-            key: router[key] if router.get(key) is not None else proxy.get(key) for key in _FALLBACK_KEYS
-        }
-        timeout = router.get("timeout", proxy.get("request_timeout"))
+        either = {key: _given(router.get(key), proxy.get(key)) for key in FALLBACK_KEYS}
+        timeout = _given(router.get("timeout"), proxy.get("request_timeout"))
+        allowed_fails = _given(router.get("allowed_fails"), proxy.get("allowed_fails"))
+        max_fallbacks = self._count(router.get("max_fallbacks"), "max_fallbacks")
         config = PoolConfig(
             deployments=deployments,
             fallbacks=self._fallbacks(either, "fallbacks"),
             context_window_fallbacks=self._fallbacks(either, "context_window_fallbacks"),
             content_policy_fallbacks=self._fallbacks(either, "content_policy_fallbacks"),
-            default_fallbacks=self._names(either["default_fallbacks"] or [], "default_fallbacks"),
+            default_fallbacks=self._names(_given(either["default_fallbacks"], []), "default_fallbacks"),
             aliases=self._aliases(router),
-            max_fallbacks=int(self._number(router.get("max_fallbacks"), "max_fallbacks") or 5),
-            allowed_fails=self._count(router.get("allowed_fails", proxy.get("allowed_fails"))),
+            **({} if max_fallbacks is None else {"max_fallbacks": max_fallbacks}),
+            allowed_fails=self._count(allowed_fails, "allowed_fails"),
             cooldown_s=self._number(router.get("cooldown_time"), "cooldown_time"),
-            attempt_timeout_s=self._number(timeout, "timeout"),
+            attempt_timeout_s=self._duration(timeout, "timeout"),
             warnings=tuple(self._warnings),
         )
         self._check_names(config)
@@ -130,14 +95,20 @@ class _Reader:
             raise ConfigurationError(f"{self._path}: is no YAML{where}") from None
         if not isinstance(document, dict):
             raise self._error("must be a mapping with model_list")
-        self._known(document, "the file", _SECTIONS)
+        for section, why in SECTIONS_REFUSED.items():
+            if document.get(section):
+                raise self._error(f"{section} is not supported: {why}")
+        for section, why in SECTIONS_WITHOUT_EFFECT.items():
+            if document.get(section):
+                self._warn(section, why)
+        self._known(document, "the file", SECTIONS, also=(*SECTIONS_WITHOUT_EFFECT, *SECTIONS_REFUSED))
         return document
 
     def _check_keys(self, router: dict[str, Any], proxy: dict[str, Any]) -> None:
-        self._known(router, "router_settings", _ROUTER_KEYS, also=tuple(_ROUTER_WITHOUT_EFFECT))
-        for key in router.keys() & _ROUTER_WITHOUT_EFFECT.keys():
-            self._warn(f"router_settings.{key}", _ROUTER_WITHOUT_EFFECT[key])
-        for key in proxy.keys() - set(_LITELLM_KEYS):
+        self._known(router, "router_settings", ROUTER_KEYS, also=tuple(ROUTER_WITHOUT_EFFECT))
+        for key in router.keys() & ROUTER_WITHOUT_EFFECT.keys():
+            self._warn(f"router_settings.{key}", ROUTER_WITHOUT_EFFECT[key])
+        for key in proxy.keys() - set(LITELLM_KEYS):
             self._warn(f"litellm_settings.{key}", "it belongs to LiteLLM's proxy")
         strategy = router.get("routing_strategy", "simple-shuffle")
         if strategy != "simple-shuffle":
@@ -155,7 +126,7 @@ class _Reader:
         if not isinstance(entry, dict):
             raise self._error(f"{where}: must be a mapping")
         self._known(entry, where, ("model_name", "litellm_params", "model_info", "rpm", "tpm"))
-        params, info = entry.get("litellm_params"), entry.get("model_info") or {}
+        params, info = entry.get("litellm_params"), _given(entry.get("model_info"), {})
         if not isinstance(params, dict) or not isinstance(params.get("model"), str):
             raise self._error(f"{where}.litellm_params.model: is required, for instance openai/gpt-4o")
         if not isinstance(info, dict):
@@ -167,8 +138,10 @@ class _Reader:
         params |= {
             key: entry[key] for key in ("rpm", "tpm") if entry.get(key) is not None and key not in params
         }
-        for key in ("order", "weight", "rpm", "tpm", "timeout", "request_timeout", "cooldown_time"):
+        for key in ("order", "weight", "rpm", "tpm", "cooldown_time"):
             params[key] = self._number(params.get(key), f"{where}.litellm_params.{key}")
+        for key in ("timeout", "request_timeout"):
+            params[key] = self._duration(params.get(key), f"{where}.litellm_params.{key}")
         params = {key: value for key, value in params.items() if value is not None}
         return DeploymentSpec(
             group=self._group(entry.get("model_name"), f"{where}.model_name"),
@@ -193,8 +166,9 @@ class _Reader:
 
     def _fallbacks(self, either: dict[str, Any], key: str) -> dict[str, tuple[str, ...]]:
         found: dict[str, tuple[str, ...]] = {}
-        for item in either[key] or []:
-            if not isinstance(item, dict):
+        items = _given(either[key], [])
+        for item in items if isinstance(items, list) else [items]:
+            if not isinstance(item, dict) or not isinstance(items, list):
                 raise self._error(f"{key}: must be a list of mappings, for instance [{{quality: [fast]}}]")
             for group, names in item.items():
                 found[str(group)] = self._names(names, key)
@@ -231,6 +205,10 @@ class _Reader:
         for key, names in named.items():
             for name in sorted(names - known):
                 raise self._error(f"{key}: no group is called {name}{_hint(name, known)}")
+        for name in sorted(config.aliases.keys() & known):
+            raise self._error(
+                f"model_group_alias: {name} is a group of model_list; give the alias another name"
+            )
 
     def _group(self, name: Any, where: str) -> str:
         try:
@@ -241,14 +219,22 @@ class _Reader:
             ) from None
 
     def _mapping(self, document: dict[str, Any], key: str) -> dict[str, Any]:
-        section = document.get(key) or {}
+        section = _given(document.get(key), {})
         if not isinstance(section, dict):
             raise self._error(f"{key}: must be a mapping")
         return section
 
-    def _count(self, value: Any) -> int | None:
-        number = self._number(value, "allowed_fails")
+    def _count(self, value: Any, where: str) -> int | None:
+        number = self._number(value, where)
+        if number is not None and not number.is_integer():
+            raise self._error(f"{where}: must be a whole number")
         return None if number is None else int(number)
+
+    def _duration(self, value: Any, where: str) -> float | None:
+        number = self._number(value, where)
+        if number == 0:
+            raise self._error(f"{where}: 0 leaves no time to answer; give seconds, or leave it out")
+        return number
 
     def _number(self, value: Any, where: str) -> float | None:
         if value is None:
@@ -267,7 +253,7 @@ class _Reader:
         for key in mapping:
             if key not in keys and key not in also:
                 raise self._error(
-                    f"{where}: {key} is not supported{_hint(str(key), set(keys))}; "
+                    f"{where}: {key} is not supported{_hint(str(key), {*keys, *also})}; "
                     f"known are {', '.join(keys)}"
                 )
 
@@ -276,6 +262,11 @@ class _Reader:
 
     def _error(self, text: str) -> ConfigurationError:
         return ConfigurationError(f"{self._path}: {text}")
+
+
+def _given(first: Any, second: Any) -> Any:
+    """Return the first value that is given; 0 and an empty list are."""
+    return second if first is None else first
 
 
 def _hint(name: str, known: set[str]) -> str:

@@ -116,6 +116,13 @@ def app_from_env() -> FastAPI:
     return create_app(load_settings())
 
 
+def __getattr__(name: str) -> FastAPI:
+    """Make ``app`` when it is asked for, as by ``uvicorn llm_pool.main:app``; an import makes nothing."""
+    if name == "app":
+        return app_from_env()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def run() -> None:
     """Serve until SIGTERM or SIGINT: the command ``konstruct-llm-pool``."""
     try:

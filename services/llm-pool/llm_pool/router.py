@@ -109,10 +109,9 @@ class PoolRouter:
             special = self._config.context_window_fallbacks
         elif reason is FallbackReason.CONTENT_POLICY:
             special = self._config.content_policy_fallbacks
-        general = self._config.fallbacks
-        chosen = (
-            special.get(group) or general.get(group) or general.get("*") or self._config.default_fallbacks
-        )
+        general = {"*": self._config.default_fallbacks, **self._config.fallbacks}
+        # An empty list is an answer as well: nobody.
+        chosen = special[group] if group in special else general.get(group, general["*"])
         return tuple(name for name in chosen if name != group)
 
     def pick(self, group: str, tried: set[str], cooldowns: Cooldowns) -> Deployment | None:
