@@ -182,7 +182,8 @@ def test_nothing_is_a_number_too(path: Path) -> None:
     path.write_text(
         MINIMAL
         + """
-router_settings: {max_fallbacks: 0, allowed_fails: 0, cooldown_time: 0, fallbacks: [{quality: []}], timeout: null}
+router_settings:
+  {max_fallbacks: 0, allowed_fails: 0, cooldown_time: 0, fallbacks: [{quality: []}], timeout: null}
 litellm_settings: {request_timeout: 7, allowed_fails: 3, default_fallbacks: [fast]}
 """
     )

@@ -28,8 +28,8 @@ SECTIONS_REFUSED = {
         "guardrails check what is asked and answered, and the pool would answer without them; take the "
         "section out if that is meant, or name LiteLLM's proxy, which has them, as a deployment's api_base"
     ),
-    "policies": "they apply guardrails, which the pool does not run; take them out if that is meant",
-    "policy_attachments": "they apply guardrails, which the pool does not run; take them out if that is meant",
+    "policies": "they apply guardrails, which the pool does not run; take them out, if that is meant",
+    "policy_attachments": "they apply guardrails, which the pool does not run; take them out, if meant",
     "credential_list": "put the credentials into each deployment's litellm_params, as os.environ/NAME",
     "include": "one file is read; put what the others say into it",
 }
