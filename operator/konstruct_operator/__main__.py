@@ -12,7 +12,6 @@ from typing import Any
 
 import kopf
 
-from konstruct_operator.claims import ServedError
 from konstruct_operator.handlers import register, register_end
 from konstruct_operator.kopf_setup import kopf_settings, quiet_kopf, register_login
 from konstruct_operator.runtime import Runtime
@@ -25,9 +24,6 @@ EXIT_FAULT = 1
 
 EXIT_USAGE = 2
 """Exit status when the configuration is not usable."""
-
-EXIT_SERVED = 3
-"""Exit status when another operator serves what this one should."""
 
 log = logging.getLogger("konstruct_operator")
 
@@ -42,8 +38,6 @@ def run() -> None:
         status = asyncio.run(operate(settings))
     except ConfigurationError as error:
         status = _refuse(EXIT_USAGE, error)
-    except ServedError as error:
-        status = _refuse(EXIT_SERVED, error)
     sys.exit(status)
 
 
@@ -52,7 +46,6 @@ async def operate(settings: Settings) -> int:
 
     Raises:
         ConfigurationError: the settings cannot be used.
-        ServedError: another operator serves what this one should.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):  # kopf takes over when it starts

@@ -1,4 +1,8 @@
-"""An operator's claim on each namespace that it serves: a Lease, so that two operators notice each other."""
+"""An operator's claim on each namespace that it serves: a Lease, so that two operators notice each other.
+
+Whoever administers a namespace may write Leases there, so a claim in it decides about that namespace and
+about nothing else: whatever it says, the operator runs on and serves the others.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from shared.kube.client import KubeClient
 from shared.kube.errors import ConflictError, KubeError, NotFoundError
@@ -35,6 +39,13 @@ RELEASE_S = 3.0
 RELEASERS = 16
 """Claims that are given up at once."""
 
+LONGEST_DURATION_S = 600.0
+"""Longest that a claim counts after its renewal, whatever it says itself."""
+
+
+_LONGEST_HOLDER = 130
+"""Characters of a holder that a message quotes: two names of 63, and what is between them."""
+
 
 @dataclass(frozen=True, slots=True)
 class RoleName:
@@ -54,10 +65,6 @@ class RoleName:
     def path(self, namespace: str) -> str:
         """Path of the role that holds in `namespace`."""
         return role_path(self.name, None if self.cluster_wide else namespace)
-
-
-class ServedError(Exception):
-    """Another operator serves a namespace already; the message says which and what to do."""
 
 
 class Claims:
@@ -104,17 +111,12 @@ class Claims:
             log.error("%s", served_message(namespace, other))
         return other
 
-    async def refuse_if_served(self) -> None:
-        """Look for another operator in the whole cluster.
+    def contested(self, home: str) -> set[str]:
+        """Return the namespaces by which to tell whether this operator of the whole cluster can do its work.
 
-        Raises:
-            ServedError: there is one.
+        Those with Agents that it has, or those that it was refused; its own `home` alone says nothing.
         """
-        selector = f"metadata.name={OPERATOR_LEASE}"
-        for claim in (await self._client.list(leases_path(), field_selector=selector))[0]:
-            other = self._other(claim)
-            if other is not None:
-                raise ServedError(served_message(claim["metadata"]["namespace"], other))
+        return (self._held.keys() - {home}) or set(self.refused) or {home}
 
     async def run(self) -> None:
         """Renew until cancelled, and try again for what is another's."""
@@ -218,18 +220,30 @@ class Claims:
     def _other(self, claim: Object) -> str | None:
         """Return who else holds a claim that has not expired."""
         spec = claim.get("spec") or {}
-        holder, renewed = spec.get("holderIdentity"), spec.get("renewTime")
-        if not holder or holder == self._holder or not renewed:
+        holder = spec.get("holderIdentity")
+        if not holder or holder == self._holder:
             return None
-        ends = datetime.fromisoformat(renewed) + timedelta(seconds=spec.get("leaseDurationSeconds") or 0)
-        return str(holder) if ends > datetime.now(UTC) else None
+        return str(holder) if _lasts(spec, datetime.now(UTC)) else None
+
+
+def _lasts(spec: Object, now: datetime) -> bool:
+    """Whether a claim that says this still holds.
+
+    A time that cannot be read is none. One that is ahead counts as now: the other node's clock may be.
+    """
+    try:
+        renewed = datetime.fromisoformat(spec["renewTime"]).astimezone(UTC)
+        duration_s = float(spec["leaseDurationSeconds"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return False
+    return (now - renewed).total_seconds() < min(duration_s, LONGEST_DURATION_S)
 
 
 def served_message(namespace: str, other: str) -> str:
     """Say that `other` serves `namespace`."""
-    owner_namespace, _, release = other.partition("/")
+    owner_namespace, _, release = other[:_LONGEST_HOLDER].partition("/")
     return (
-        f"namespace {namespace} is served by the operator of release {release} in namespace "
-        f"{owner_namespace}; uninstall that release, or have the two watch different namespaces "
-        "(watch.namespaces)"
+        f"namespace {namespace} is not served, the others are: it is claimed by the operator of release "
+        f"{release} in namespace {owner_namespace}; uninstall that release, or have the two watch different "
+        f"namespaces (watch.namespaces); if there is no such release, delete the Lease {OPERATOR_LEASE} there"
     )

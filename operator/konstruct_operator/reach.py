@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from shared.kube.errors import ForbiddenError, KubeError
+from shared.kube.errors import KubeError, UnauthorizedError, UnreachableError
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +30,14 @@ class Reach:
         """Enter each namespace.
 
         Raises:
-            ForbiddenError: none of them may be read.
-            KubeError: one of them could not be read, for another reason.
+            KubeError: none of them can be read, or the API server does not answer.
         """
         for namespace in namespaces:
             try:
                 await self._enter(namespace)
-            except ForbiddenError as error:
+            except (UnreachableError, UnauthorizedError):
+                raise
+            except KubeError as error:
                 self.lose(namespace, error)
                 if len(self.missing) == len(namespaces):
                     raise

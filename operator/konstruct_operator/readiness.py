@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
 from konstruct_operator.rendered import RenderedSink
@@ -10,7 +10,7 @@ from shared.kube.watch import Follower
 
 
 def why_unready(
-    scopes: Sequence[str],
+    scopes: Iterable[str],
     closed: AbstractSet[str],
     followed: Mapping[str | None, tuple[RenderedSink, Follower]],
     leases: Follower,
@@ -20,7 +20,7 @@ def why_unready(
     """Say why the operator cannot work at present; None: it can.
 
     Args:
-        scopes: Namespaces to serve; of a cluster-wide operator its own, which stands for all.
+        scopes: Namespaces to serve; of a cluster-wide operator those that it has met.
         closed: Namespaces that another operator serves, or in which a right is missing.
         followed: What follows ConfigMaps, by namespace; None is the whole cluster.
         leases: What follows the workers' Leases.

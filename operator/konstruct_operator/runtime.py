@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from konstruct_operator.agents import AgentStore
-from konstruct_operator.claims import Claims, RoleName, ServedError, served_message
+from konstruct_operator.claims import Claims, RoleName
 from konstruct_operator.config_maps import SELECTOR
 from konstruct_operator.events import EventPoster
 from konstruct_operator.metrics import OperatorMetrics, ReconcileOutcome
@@ -130,11 +130,7 @@ class Runtime:
     # --- start, work, end ---
 
     async def prepare(self) -> None:
-        """Claim what is to be served and learn who is there, before anything is written.
-
-        Raises:
-            ServedError: another operator serves it.
-        """
+        """Claim what is to be served and learn who is there, before anything is written."""
         tried = 0
         while True:
             try:
@@ -176,7 +172,7 @@ class Runtime:
 
     def unready(self) -> str | None:
         """Say why this process cannot do its work at present, if it cannot."""
-        scopes = self.namespaces or (self._home,)
+        scopes = self.namespaces or self._claims.contested(self._home)
         closed = self._claims.refused.keys() | self._reach.missing.keys()
         return self.problem() or why_unready(
             scopes, closed, self._followed, self._leases, working=self._working
@@ -188,12 +184,8 @@ class Runtime:
         if self.namespaces:
             await self._reach.begin(self.namespaces)
         else:
-            await self._claims.refuse_if_served()
-            # Its own, so that another operator of the whole cluster meets it even before the first Agent.
+            # Its own, so that another operator of the same namespace meets it even before the first Agent.
             await self._claims.claim(self._home)
-        for namespace, other in self._claims.refused.items():
-            raise ServedError(served_message(namespace, other))
-        if not self.namespaces:
             found, _ = await self._client.list_metadata(namespace_path("").rstrip("/"))
             for item in found:
                 self.namespace_changed(item)

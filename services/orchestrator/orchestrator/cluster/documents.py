@@ -6,7 +6,13 @@ from orchestrator.agents.catalog import ServedAgent
 from orchestrator.cluster.claims import Claim
 from shared.kube.client import KubeClient
 from shared.kube.documents import read_document
-from shared.kube.errors import ForbiddenError, NotFoundError
+from shared.kube.errors import (
+    ForbiddenError,
+    KubeError,
+    NotFoundError,
+    UnauthorizedError,
+    UnreachableError,
+)
 from shared.kube.names import IDENTITY, PERSONA, config_map_name
 from shared.persona import DocumentError, Rendered
 
@@ -49,3 +55,7 @@ async def _read(client: KubeClient, claim: Claim, part: str, *, cached: bool) ->
         raise RefusedError(f"there is no ConfigMap {name}") from None
     except ForbiddenError:
         raise RefusedError(f"the worker may not read ConfigMap {name}") from None
+    except (UnreachableError, UnauthorizedError):
+        raise
+    except KubeError as error:  # of this one alone: the others are not held up by it
+        raise RefusedError(f"ConfigMap {name} cannot be read: {error}") from None
