@@ -17,8 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.broker import AWAY, QueueView
 from orchestrator.periodic import Periodic
+from orchestrator.queueing import queue
 from orchestrator.recording import load, put_in_line
-from orchestrator.sending import queue
 from shared.models import KonstructMessage
 from shared.rls import tenant_scope
 
