@@ -11,7 +11,7 @@ import httpx
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from orchestrator.control import worker_status
+from orchestrator.asking import worker_status
 from orchestrator.main import app
 from shared.kube.names import (
     AGENT_LABEL,

@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from konstruct_cli.stack.state import StackInfo, StateDir
+from tests.support.imports import HEAVY, QUEUE, imported, refuse
 from tests.support.providers import StubProvider, answer, status
-from tests.support.stack_command import Up, konstruct, up
+from tests.support.stack_command import Up, konstruct, measured, up
 from tests.support.stack_lifeline import free, wait_free
 from tests.support.stack_provider import provider_in_thread
 
@@ -214,17 +215,19 @@ def test_a_second_up_on_the_folder_is_refused(stack: Stack) -> None:
     assert stack.up.process.poll() is None
 
 
-def test_a_stopped_database_is_code_3_and_status_says_which_part(stack: Stack) -> None:
-    # Frozen, so that it can go on afterwards for the other tests.
-    backend = stack.info.pids["Redis"]
-    os.kill(backend, signal.SIGSTOP)
-    try:
-        result = konstruct("status", "--json", cwd=stack.folder)
-    finally:
-        os.kill(backend, signal.SIGCONT)
-    found = json.loads(result.out)
-    assert (result.code, found["ok"], found["postgres"]["ok"]) == (1, False, True)
-    assert found["redis"]["problem"].startswith("does not answer")
+def test_send_and_status_import_what_they_need(stack: Stack) -> None:
+    sent = konstruct("send", *TO_ADA, "Hello", cwd=stack.folder, env=measured())
+    looked = konstruct("status", cwd=stack.folder, env=measured())
+    assert (sent.code, looked.code) == (0, 0)
+    found = imported(sent.err)
+    assert {"psycopg", "sqlalchemy", "orchestrator.sending"} <= found
+    refuse(
+        found, (*HEAVY, *QUEUE, "httpx", "prometheus_client", "orchestrator.evidence", "opentelemetry.sdk")
+    )
+    found = imported(looked.err)
+    assert {"psycopg", "redis", "httpx"} <= found
+    # redis imports OpenTelemetry's SDK by itself where it is installed.
+    refuse(found, (*HEAVY, "sqlalchemy.orm", "orchestrator.sending", "orchestrator.evidence"))
 
 
 def test_ctrl_c_while_starting_leaves_nothing(tmp_path: Path) -> None:

@@ -141,7 +141,9 @@ def test_lines_are_appended_where_there_is_no_terminal(stack: Stack) -> None:
         eventually(lambda: re.search(told, watch.output.read_text()), within_s=WITHIN_S, what="the messages")
         assert watch.end() == 0
     first = watch.lines()[0]
-    assert re.search(r"since the llm-pool started: .*\| workers 1/1 \| backlog 0 \| agents 2$", first)
+    assert re.search(
+        r"since the llm-pool started: .*\| workers 1/1 \| in flight 0 \| backlog 0 \| agents 2$", first
+    )
     assert "\x1b" not in watch.output.read_text()
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from konstruct_cli.stack.postgres import Postgres
 from konstruct_cli.stack.redis import Redis
-from orchestrator.control import worker_status
+from orchestrator.asking import worker_status
 from orchestrator.evidence import Evidence
 from orchestrator.main import app
 from tests.support.crossing import (

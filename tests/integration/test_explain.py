@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from orchestrator.control import worker_status
+from orchestrator.asking import worker_status
 from orchestrator.evidence import Evidence, Verdict, WaitsFor
 from orchestrator.main import app
 from orchestrator.recall import recall

@@ -5,7 +5,7 @@ A Role goes with its namespace, or with somebody who tidies up; it comes back wi
 
 from __future__ import annotations
 
-from orchestrator.control import worker_status
+from orchestrator.asking import worker_status
 from orchestrator.main import app
 from shared.reply import MessageStatus
 from tests.operator.operator_stage import OperatorStage, operator_rbac

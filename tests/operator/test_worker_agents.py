@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from orchestrator.control import worker_status
+from orchestrator.asking import worker_status
 from orchestrator.main import app
 from shared.kube.names import IDENTITY, PERSONA, agent_path, config_map_name, config_map_path
 from shared.models import AgentSpec

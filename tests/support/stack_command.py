@@ -29,6 +29,11 @@ def environment(**more: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not _FOREIGN.search(name)} | more
 
 
+def measured(**more: str) -> dict[str, str]:
+    """Return the environment in which a command tells on standard error what it imports."""
+    return environment(PYTHONPROFILEIMPORTTIME="1", **more)
+
+
 @dataclass
 class Result:
     """How a command ended."""

@@ -16,7 +16,7 @@ import redis as redis_client
 
 from konstruct_cli.stack.process import ManagedProcess
 from konstruct_cli.stack.redis import Redis
-from orchestrator.control import worker_status
+from orchestrator.asking import worker_status
 from orchestrator.main import QUEUE, TASK_NAME, app
 from orchestrator.messages import find_reply
 from orchestrator.sending import submit

@@ -167,16 +167,11 @@ def test_up_without_agents_says_where_they_are_looked_for() -> None:
     assert "name one with --agents, or make ./agents" in err
 
 
-def test_up_refuses_a_folder_that_is_not_there() -> None:
-    code, _, err = konstruct("up", "--agents", "nowhere")
-    assert code == 1
-    assert "nowhere is not a folder" in err
-
-
 def test_agents_are_looked_for_where_they_usually_are(tmp_path: Path) -> None:
     (tmp_path / "examples" / "agents").mkdir(parents=True)
     assert agents_dir(None, Settings()) == Path("examples/agents")
-    (tmp_path / "agents").mkdir()
+    for name in ("agents", "set", "named"):
+        (tmp_path / name).mkdir()
     assert agents_dir(None, Settings()) == Path("agents")
     assert agents_dir(None, Settings(agents_dir=Path("set"))) == Path("set")
     assert agents_dir(Path("named"), Settings(agents_dir=Path("set"))) == Path("named")

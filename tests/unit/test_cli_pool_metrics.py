@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from konstruct_cli import replicas
-from konstruct_cli.inspection import PartStatus, PoolStatus, QueueStatus, StackStatus
 from konstruct_cli.live import line
 from konstruct_cli.pool_metrics import increase, read_metrics, traffic
 from konstruct_cli.replicas import Follower
+from konstruct_cli.seen import PartStatus, PoolStatus, QueueStatus, StackStatus
 from shared.config import Settings
 
 METRICS = """
@@ -191,6 +191,6 @@ def test_one_line_says_what_is_wrong() -> None:
         workers=[],
     )
     assert line(status).split("  ", 1)[1] == (
-        "since the llm-pool started: no replies yet | workers 0/0 | backlog 3 | agents 0"
+        "since the llm-pool started: no replies yet | workers 0/0 | in flight 0 | agents 0"
         " | PostgreSQL does not answer (OperationalError) | llm-pool does not answer (ConnectError)"
     )

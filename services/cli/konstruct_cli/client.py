@@ -1,4 +1,8 @@
-"""Talking to a running stack as a sender: which one, submitting, waiting for the reply, explaining it."""
+"""Talking to a running stack as a sender: which one, submitting, waiting for the reply, explaining it.
+
+What only one of the commands needs is imported when it is used.
+"""
+# ruff: noqa: PLC0415 - see above
 
 from __future__ import annotations
 
@@ -8,33 +12,31 @@ from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from konstruct_cli.errors import CliError, NoReplyError, NotRunningError, UsageError
 from konstruct_cli.stack.state import DEFAULT_STATE_DIR, StackInfo, StateDir
-from orchestrator.decisions import Decided, Decision, Parked
-from orchestrator.errors import BacklogFullError, MessageConflictError, SubmitError
-from orchestrator.evidence import Evidence
-from orchestrator.messages import find_reply
-from orchestrator.parked import decide, list_parked
-from orchestrator.purged import Purged
-from orchestrator.recall import recall
-from orchestrator.retention import count_left, purge
-from orchestrator.sending import submit
 from shared.config import Settings, load_settings
 from shared.db import make_engine, make_system_engine
-from shared.models import KonstructMessage
-from shared.reply import Reply
 from shared.secret_files import FILE_SUFFIX
 from shared.tls import certificate_fault
-from shared.tracing import start_tracing
+
+if TYPE_CHECKING:
+    from orchestrator.decisions import Decided, Decision, Parked
+    from orchestrator.evidence import Evidence
+    from orchestrator.purged import Purged
+    from shared.models import KonstructMessage
+    from shared.reply import Reply
 
 POLL_S = 0.05
-"""Pause between two looks for a reply."""
+"""Shortest pause between two looks for a reply, in seconds."""
+
+POLL_MOST_S = 0.5
+"""Longest pause between two looks, in seconds; it grows with the wait, of which it adds a tenth at most."""
 
 _SENDER_CONNECTIONS = "1"
 """Database connections of a command, which does one thing at a time."""
@@ -74,18 +76,23 @@ class Connection:
             NotRunningError: PostgreSQL or Redis cannot be reached.
             NoReplyError: there is no reply after `timeout_s` seconds.
         """
-        deadline = time.monotonic() + timeout_s
+        from orchestrator.errors import BacklogFullError, MessageConflictError, SubmitError
+        from orchestrator.messages import find_reply
+        from orchestrator.sending import submit
+
+        began = time.monotonic()
         try:
             with self._database():
-                submit(message, on=self.engine, settings=self.settings)
+                submit(message, on=self.engine, settings=self.settings, at_once=False)
                 while True:
                     reply = find_reply(message.tenant_id, message.message_id, on=self.engine)
                     if reply is not None:
                         return reply
-                    if time.monotonic() > deadline:
+                    waited = time.monotonic() - began
+                    if waited > timeout_s:
                         break
                     check()
-                    time.sleep(POLL_S)
+                    time.sleep(min(max(waited / 10, POLL_S), POLL_MOST_S))
         except MessageConflictError as error:
             raise UsageError(str(error)) from None
         except BacklogFullError as error:
@@ -105,6 +112,8 @@ class Connection:
             UsageError: the tenant has no such message; nothing tells whether another has.
             NotRunningError: PostgreSQL cannot be reached.
         """
+        from orchestrator.recall import recall
+
         with self._database():
             found = recall(tenant, message_id, texts=texts, on=self.engine)
         if found is None:
@@ -120,6 +129,9 @@ class Connection:
         Raises:
             NotRunningError: PostgreSQL cannot be reached.
         """
+        from orchestrator.decisions import Parked
+        from orchestrator.parked import list_parked
+
         with self._database():
             return Parked(messages=list_parked(tenant, on=self.engine))
 
@@ -130,6 +142,8 @@ class Connection:
             UsageError: the tenant has no such parked message, or something else is decided about it.
             NotRunningError: PostgreSQL cannot be reached.
         """
+        from orchestrator.parked import decide
+
         with self._database():
             decided = decide(tenant, message_id, decision, on=self.engine)
         if decided is None:
@@ -151,6 +165,8 @@ class Connection:
             ConfigurationError: the environment does not say how to log in as the system role.
             NotRunningError: PostgreSQL cannot be reached.
         """
+        from orchestrator.retention import count_left, purge
+
         system = make_system_engine(self.settings)
         try:
             with self._database():
@@ -218,5 +234,11 @@ def traced(connection: Connection) -> Connection:
     Raises:
         ConfigurationError: the environment asks for an exporter that there is none of.
     """
+    if not connection.settings.tracing:
+        return connection
+    from importlib.metadata import version
+
+    from shared.tracing import start_tracing
+
     end = start_tracing(connection.settings, "konstruct-cli", version("konstruct-cli"))
     return replace(connection, end_tracing=end)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Thread
+from typing import TypeVar
+
 import httpx
 import psycopg
 import redis
 from kombu.exceptions import OperationalError
-from pydantic import BaseModel, ValidationError
-from sqlalchemy.exc import SQLAlchemyError
+from pydantic import ValidationError
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from konstruct_cli.client import Connection
-from konstruct_cli.cluster.agents import AgentsStatus, look_at_agents
-from konstruct_cli.replicas import HTTP_TIMEOUT_S, Follower, Replicas, pool_client
-from orchestrator.control import WorkerStatus, worker_status
-from orchestrator.main import QUEUE, app, redis_tls
-from shared.config import ConfigurationError, Settings
-from shared.contract import GroupHealth, Health
-from shared.db import refuse_unsafe_role
+from konstruct_cli.replicas import HTTP_TIMEOUT_S, Follower, pool_client
+from konstruct_cli.seen import AgentsStatus, BacklogStatus, PartStatus, PoolStatus, QueueStatus, StackStatus
+from orchestrator.asking import WorkerStatus, worker_status
+from orchestrator.main import app
+from orchestrator.wire import QUEUE, redis_tls
+from shared.config import PREFIX, ConfigurationError, Settings
+from shared.contract import Health
+from shared.db import make_system_engine, refuse_unsafe_role
 from shared.rls import tenant_scope
 from shared.tls import certificate_fault
 
@@ -26,102 +33,82 @@ WORKER_TIMEOUT_S = 1.0
 _NO_TENANT = "konstruct-status"
 """A tenant that has no rows, for a look at the connection itself."""
 
+_BACKLOG = text("select konstruct_backlog(), konstruct_longest_line(), konstruct_oldest_wait()")
 
-class PartStatus(BaseModel):
-    """Whether one part answers."""
+_FUNCTION_MISSING = "42883"
+"""PostgreSQL's code for a function that there is not."""
 
-    ok: bool
-    """It answers and is fit for use."""
-
-    problem: str | None = None
-    """What is wrong and what to do."""
-
-
-class QueueStatus(PartStatus):
-    """Redis."""
-
-    waiting: int | None = None
-    """Deliveries that no worker has taken."""
-
-
-class PoolStatus(PartStatus):
-    """The llm-pool, in its own words."""
-
-    url: str
-    """Where it is."""
-
-    version: str | None = None
-    """Its version."""
-
-    ready: bool = False
-    """Whether it takes traffic: some group can serve."""
-
-    in_flight: int = 0
-    """Completions under way."""
-
-    groups: list[GroupHealth] = []
-    """Model groups."""
-
-    replies: int = 0
-    """Requests that a model answered, since the pool's replicas started."""
-
-    fallback_replies: int = 0
-    """Those of them that another group answered than the one asked for."""
-
-    fallback_ratio: float | None = None
-    """Their share; null before the first reply."""
-
-    failures: int = 0
-    """Requests that no model answered, for groups that there are."""
-
-    replicas: Replicas = Replicas()
-    """The same, and more, group by group."""
-
-
-class StackStatus(BaseModel):
-    """Everything that ``konstruct status`` tells."""
-
-    ok: bool
-    """A message sent now can be answered."""
-
-    source: str
-    """Which stack this is."""
-
-    postgres: PartStatus
-    """The database."""
-
-    redis: QueueStatus
-    """The queue."""
-
-    llm_pool: PoolStatus
-    """The llm-pool."""
-
-    workers: list[WorkerStatus]
-    """Workers that answered."""
-
-    cluster: AgentsStatus | None = None
-    """Agents of the cluster; null where they come from a folder."""
+Seen = TypeVar("Seen")
+"""What a look finds."""
 
 
 def inspect(connection: Connection, follower: Follower | None = None) -> StackStatus:
     """Look at every part; a part that does not answer is part of the result, never an error.
 
-    A `follower` that looked before tells what the pool was asked since.
+    They are looked at side by side: one that is silent costs its own timeout and no more. A `follower` that
+    looked before tells what the pool was asked since.
+
+    Raises:
+        ConfigurationError: a setting does not say where a part is.
     """
     settings = connection.settings
-    postgres = look_at_postgres(connection)
-    queue = look_at_redis(settings)
-    pool = look_at_pool(settings, follower)
-    workers = look_at_workers() if queue.ok else []
+    database = _aside(lambda: look_at_database(connection))
+    queue = _aside(lambda: look_at_queue(settings))
+    pool = _aside(lambda: look_at_pool(settings, follower))
+    cluster = _aside(lambda: _look_at_agents(settings))
+    (postgres, backlog), (redis_, workers), llm_pool = database(), queue(), pool()
     return StackStatus(
-        ok=postgres.ok and queue.ok and pool.ok and pool.ready and any(each.accepting for each in workers),
+        ok=(
+            postgres.ok
+            and redis_.ok
+            and llm_pool.ok
+            and llm_pool.ready
+            and any(each.accepting for each in workers)
+        ),
         source=connection.source,
         postgres=postgres,
-        redis=queue,
-        llm_pool=pool,
+        redis=redis_,
+        llm_pool=llm_pool,
         workers=workers,
-        cluster=look_at_agents(settings),
+        backlog=backlog,
+        in_flight=sum(each.in_flight for each in workers),
+        cluster=cluster(),
     )
+
+
+def _aside(look: Callable[[], Seen]) -> Callable[[], Seen]:
+    """Look in a thread of its own, which the end of the process does not wait for; returns what waits."""
+    found: Future[Seen] = Future()
+
+    def run() -> None:
+        try:
+            found.set_result(look())
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            found.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return found.result
+
+
+def _look_at_agents(settings: Settings) -> AgentsStatus | None:
+    if settings.agents_dir is not None or settings.pod_namespace is None:
+        return None
+    # What speaks to Kubernetes, only where agents come from there.
+    from konstruct_cli.cluster.agents import look_at_agents  # noqa: PLC0415
+
+    return look_at_agents(settings)
+
+
+def look_at_database(connection: Connection) -> tuple[PartStatus, BacklogStatus | None]:
+    """Look at PostgreSQL, and if it answers at what waits in it."""
+    postgres = look_at_postgres(connection)
+    return postgres, look_at_backlog(connection.settings) if postgres.ok else None
+
+
+def look_at_queue(settings: Settings) -> tuple[QueueStatus, list[WorkerStatus]]:
+    """Look at Redis, and if it answers at the workers that are asked by way of it."""
+    queue = look_at_redis(settings)
+    return queue, look_at_workers() if queue.ok else []
 
 
 def look_at_postgres(connection: Connection) -> PartStatus:
@@ -136,11 +123,46 @@ def look_at_postgres(connection: Connection) -> PartStatus:
     return PartStatus(ok=True)
 
 
+def look_at_backlog(settings: Settings) -> BacklogStatus:
+    """Count what waits, of all tenants: as the system role, for no other may."""
+    limit = settings.tenant_backlog
+    try:
+        system = make_system_engine(settings)
+    except ConfigurationError as error:
+        return BacklogStatus(line_limit=limit, problem=f"cannot be counted: {error}")
+    try:
+        with system.connect() as open_:
+            messages, line, wait = open_.execute(_BACKLOG).one()
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == _FUNCTION_MISSING:
+            problem = "cannot be counted: the database is of an older version; run konstruct-migrate"
+        else:
+            problem = f"cannot be counted: PostgreSQL {_why(error)} as the system role"
+        return BacklogStatus(line_limit=limit, problem=problem)
+    except SQLAlchemyError as error:
+        problem = f"cannot be counted: PostgreSQL {_why(error)} as the system role"
+        return BacklogStatus(line_limit=limit, problem=problem)
+    finally:
+        system.dispose()
+    return BacklogStatus(messages=messages, longest_line=line, line_limit=limit, longest_wait_s=wait)
+
+
 def look_at_redis(settings: Settings) -> QueueStatus:
-    """Count the deliveries that wait."""
-    client = redis.Redis.from_url(
-        settings.redis_url.get_secret_value(), socket_timeout=HTTP_TIMEOUT_S, **redis_tls(settings)
-    )
+    """Count the deliveries that wait.
+
+    Raises:
+        ConfigurationError: ``KONSTRUCT_REDIS_URL`` is no URL of a Redis.
+    """
+    try:
+        client = redis.Redis.from_url(
+            settings.redis_url.get_secret_value(),
+            socket_timeout=HTTP_TIMEOUT_S,
+            socket_connect_timeout=HTTP_TIMEOUT_S,
+            retry=None,  # what does not answer in that time is what is to be told
+            **redis_tls(settings),
+        )
+    except ValueError:  # it may repeat a password that it takes for a port
+        raise ConfigurationError(f"{PREFIX}REDIS_URL: write it as redis://:password@host:6379/0") from None
     try:
         return QueueStatus(ok=True, waiting=int(client.llen(QUEUE)))
     except (redis.RedisError, OSError) as error:

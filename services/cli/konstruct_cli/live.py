@@ -9,9 +9,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from konstruct_cli.inspection import StackStatus
 from konstruct_cli.output import printable
 from konstruct_cli.pool_metrics import GroupTraffic, Traffic
+from konstruct_cli.seen import StackStatus
+from konstruct_cli.waiting import facts, judge
 
 
 def screen(status: StackStatus) -> RenderableType:
@@ -19,6 +20,7 @@ def screen(status: StackStatus) -> RenderableType:
     parts: list[RenderableType] = [Text(f"{_now()}  {printable(status.source)}", style="dim")]
     parts.append(_groups(status))
     parts += [Text(printable(fact)) for fact in _facts(status)]
+    parts += [Text(printable(each.words), style=each.level.value) for each in judge(status)]
     parts += [Text(printable(trouble), style="red") for trouble in _troubles(status)]
     return Group(*parts)
 
@@ -30,7 +32,9 @@ def line(status: StackStatus) -> str:
         asked = f"since the llm-pool started: {_since_start(status.llm_pool.replicas.since_start)}"
     else:
         asked = "; ".join(_words(group) for group in interval.traffic.groups) or "no model groups"
-    return f"{_now()}  " + " | ".join([asked, *_facts(status), *_troubles(status)])
+    return f"{_now()}  " + " | ".join(
+        [asked, *_facts(status), *(each.words for each in judge(status)), *_troubles(status)]
+    )
 
 
 def _groups(status: StackStatus) -> Table:
@@ -80,8 +84,8 @@ def _facts(status: StackStatus) -> Iterator[str]:
     if replicas.interval is not None and replicas.interval.traffic.refused:
         yield f"refused: {reasons(replicas.interval.traffic.refused)}"
     yield _workers(status)
-    if status.redis.waiting is not None:
-        yield f"backlog {status.redis.waiting}"
+    yield f"in flight {status.in_flight}"
+    yield from facts(status)
     yield _agents(status)
 
 

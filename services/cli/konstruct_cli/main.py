@@ -7,57 +7,36 @@ What a subcommand does is loaded when it is used: ``konstruct render`` needs nei
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from konstruct_cli import options
 from konstruct_cli.cluster.target import Cluster
-from konstruct_cli.errors import MEANINGS, CliError, ExitCode
+from konstruct_cli.ending import Commands
+from konstruct_cli.errors import MEANINGS, ExitCode
 from konstruct_cli.options import WATCH_EVERY_S, Action, in_cluster
 from konstruct_cli.output import say
-from konstruct_cli.stack.ports import Ports
-from konstruct_cli.stack.process import StackError
-from shared.config import ConfigurationError
-from shared.manifest import ManifestError
 
 REPLY_TIMEOUT_S = 150.0
 """How long `send` and `chat` wait for a reply: longer than a worker may take over it."""
 
-_CODES = {StackError: ExitCode.FAILED, ConfigurationError: ExitCode.USAGE, ManifestError: ExitCode.USAGE}
-"""Errors of other layers that carry a message of their own, and the code they end with."""
-
-
-class _Commands(TyperGroup):
-    """Subcommands whose errors are one message and an exit code, never a traceback."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the subcommand."""
-        try:
-            return super().invoke(ctx)
-        except CliError as error:
-            code = error.code
-            say(f"konstruct: {error}", style="red")
-        except tuple(_CODES) as error:
-            code = next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
-            say(f"konstruct: {error}", style="red")
-        raise typer.Exit(code)
-
-
-_EPILOG = "Exit codes:\n\n" + "\n\n".join(f"{code.value:<4}{meaning}" for code, meaning in MEANINGS.items())
+_EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:<5}{meaning}" for code, meaning in MEANINGS.items())
 
 app = typer.Typer(
     name="konstruct",
     help="AI employees for many tenants: run a local stack, talk to agents, see which model answered.",
     epilog=_EPILOG,
-    cls=_Commands,
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
+    # Without rich, which takes longer to be imported than all else that --help needs.
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 """The command."""
 
@@ -78,8 +57,12 @@ def up(
     worker_port: options.Port = None,
     as_json: options.Json = False,
 ) -> None:
-    """Run the local stack until Ctrl-C: PostgreSQL, Redis, a small model, the llm-pool and a worker."""
+    """Run the local stack until Ctrl-C.
+
+    It is PostgreSQL, Redis, a small language model, the llm-pool and a worker.
+    """
     from konstruct_cli.commands import up as command
+    from konstruct_cli.stack.ports import Ports
 
     ports = Ports(postgres_port, redis_port, model_port, llm_pool_port, worker_port)
     raise typer.Exit(command.run(agents=agents, state_dir=state_dir, ports=ports, as_json=as_json))
@@ -101,7 +84,10 @@ def send(
     as_json: options.Json = False,
     cluster: Cluster | None = None,
 ) -> None:
-    """Send one message and print the reply; who answered goes to standard error."""
+    """Send one message and print the reply.
+
+    Who answered, from which revision and prompt, goes to standard error.
+    """
     from konstruct_cli.commands import send as command
 
     raise typer.Exit(
@@ -132,7 +118,7 @@ def chat(
     as_json: options.Json = False,
     cluster: Cluster | None = None,
 ) -> None:
-    """Talk with an agent: one message a line, by hand or from a pipe; the agent remembers the thread."""
+    """Talk with an agent, one message a line; it remembers the thread."""
     from konstruct_cli.commands import chat as command
 
     raise typer.Exit(
@@ -159,7 +145,7 @@ def explain(
     as_json: options.Json = False,
     cluster: Cluster | None = None,
 ) -> None:
-    """Show who answered a message, from which documents and prompt, and whether the records prove it."""
+    """Show who answered a message, and whether the records prove it."""
     from konstruct_cli.commands import explain as command
 
     raise typer.Exit(
@@ -204,7 +190,7 @@ def purge(
     as_json: options.Json = False,
     cluster: Cluster | None = None,
 ) -> None:
-    """Delete finished messages for good, with their replies: a tenant's, or all that are old enough."""
+    """Delete finished messages and their replies for good."""
     from konstruct_cli.commands import purge as command
 
     raise typer.Exit(
@@ -230,7 +216,10 @@ def render(
     as_json: options.Json = False,
     cluster: Cluster | None = None,
 ) -> None:
-    """Show the exact prompt, revision and documents that a manifest gives, or that a cluster serves."""
+    """Show the exact prompt and revision that a manifest gives.
+
+    With --namespace, those of an Agent that a cluster serves.
+    """
     from konstruct_cli.commands import render as command
 
     raise typer.Exit(command.run(file, agent=agent, cluster=cluster, prompt_only=prompt, as_json=as_json))
@@ -241,7 +230,7 @@ def render(
 def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again and again, until Ctrl-C.")] = False,
     every: Annotated[
-        float, typer.Option(min=0.5, help="Seconds between two looks of --watch.")
+        float, typer.Option(min=0.5, max=options.LONGEST_S, help="Seconds between two looks of --watch.")
     ] = WATCH_EVERY_S,
     until_eof: Annotated[
         bool, typer.Option("--until-eof", help="With --watch: end when standard input does.")
@@ -250,7 +239,10 @@ def status(
     as_json: options.Json = False,
     cluster: Cluster | None = None,
 ) -> None:
-    """Show who is up, which model groups can serve, the fallback rate, agents and their revisions."""
+    """Show what is up, what waits, and which models can serve.
+
+    Also the fallback rate, and the agents with their revisions.
+    """
     if watch:
         from konstruct_cli.commands import watch as watching
 
@@ -277,7 +269,10 @@ def demo(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show the whole of it in a minute: two tenants, real replies, who answered, an edit, isolation."""
+    """Show the whole of it in a minute.
+
+    Two tenants, real replies, who answered, an edit, isolation.
+    """
     from konstruct_cli.commands import demo as command
 
     raise typer.Exit(command.run(agents=agents, watch=watch, as_json=as_json))
@@ -285,6 +280,8 @@ def demo(
 
 def run() -> None:
     """Entry point of ``konstruct``."""
+    # A command imports, works for a moment and ends: to look for garbage all the while is not worth it.
+    gc.set_threshold(100_000)
     try:
         app()
     except Exception as error:  # noqa: BLE001 - the edge of the program: a fault of ours, in one line

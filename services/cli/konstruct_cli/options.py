@@ -14,6 +14,9 @@ import typer
 from konstruct_cli.cluster.target import Cluster
 from konstruct_cli.errors import UsageError
 
+LONGEST_S = 86_400.0
+"""Longest that an option may have a command wait, in seconds: a day."""
+
 WATCH_EVERY_S = 2.0
 """Seconds between two looks of a watch, where no option says otherwise."""
 
@@ -29,7 +32,7 @@ Thread = Annotated[str | None, typer.Option(help="Conversation to go on with; a 
 Sender = Annotated[str | None, typer.Option(help="Who writes; the user's name when absent.")]
 """Who speaks."""
 
-Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a reply.")]
+Timeout = Annotated[float, typer.Option(min=0.1, max=LONGEST_S, help="Seconds to wait for a reply.")]
 """How long a reply is waited for."""
 
 StateDir = Annotated[
@@ -43,34 +46,27 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard outpu
 Port = Annotated[int | None, typer.Option(min=1, max=65_535, help="A free one is chosen when absent.")]
 """Port of a server of the local stack."""
 
-_PANEL = "In a cluster"
-
 _NAMESPACE = Annotated[
     str | None,
-    typer.Option("--namespace", "-n", help="Kubernetes namespace to look in.", rich_help_panel=_PANEL),
+    typer.Option("--namespace", "-n", help="In a cluster: namespace to look in."),
 ]
 
 _RELEASE = Annotated[
     str | None,
-    typer.Option(
-        "--release", help="Helm release; needed if the namespace has several.", rich_help_panel=_PANEL
-    ),
+    typer.Option("--release", help="In a cluster: Helm release; needed if the namespace has several."),
 ]
 
 _CONTEXT = Annotated[
     str | None,
-    typer.Option(
-        "--context", help="Context of the kubeconfig; its current one if absent.", rich_help_panel=_PANEL
-    ),
+    typer.Option("--context", help="In a cluster: context of the kubeconfig; its current one if absent."),
 ]
 
 _KUBECONFIG = Annotated[
     Path | None,
     typer.Option(
         "--kubeconfig",
-        help="Kubeconfig; KUBECONFIG or ~/.kube/config if absent.",
+        help="In a cluster: kubeconfig; KUBECONFIG or ~/.kube/config if absent.",
         metavar="FILE",
-        rich_help_panel=_PANEL,
     ),
 ]
 

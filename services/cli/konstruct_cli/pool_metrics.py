@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel
 
 Counts = Mapping[tuple[str, ...], float]
@@ -106,6 +105,8 @@ def read_metrics(text: str) -> Reading:
     Raises:
         ValueError: it is something else.
     """
+    from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415 - only here
+
     started = None
     counts: defaultdict[tuple[str, ...], float] = defaultdict(float)
     cooling = []

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from konstruct_cli.cluster.target import Cluster
-from orchestrator.decisions import Decided, Decision, Parked
-from orchestrator.evidence import Evidence
-from orchestrator.purged import Purged
-from shared.models import KonstructMessage
-from shared.reply import Reply
+
+if TYPE_CHECKING:
+    from orchestrator.decisions import Decided, Decision, Parked
+    from orchestrator.evidence import Evidence
+    from orchestrator.purged import Purged
+    from shared.models import KonstructMessage
+    from shared.reply import Reply
 
 
 class Stack(Protocol):

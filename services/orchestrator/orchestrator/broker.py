@@ -10,7 +10,8 @@ import redis
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from orchestrator.main import QUEUE, app, redis_tls
+from orchestrator.main import app
+from orchestrator.wire import QUEUE, redis_tls
 from shared.config import PREFIX, ConfigurationError, Settings
 from shared.tls import TRUST_REDIS, certificate_fault, trusting
 

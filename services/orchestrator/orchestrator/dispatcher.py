@@ -19,8 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from orchestrator.broker import AWAY, QueueView
 from orchestrator.faults import Faults
 from orchestrator.periodic import Periodic
+from orchestrator.queueing import queue
 from orchestrator.recording import load, put_in_line, put_off
-from orchestrator.sending import queue
 from shared.models import KonstructMessage
 from shared.reply import Reason
 from shared.rls import tenant_scope

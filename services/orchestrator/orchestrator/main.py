@@ -6,19 +6,14 @@ the agents lives in the same process (ADR 0003 says what that changes in Celery'
 
 from __future__ import annotations
 
-import ssl
 from typing import Any
-from urllib.parse import urlsplit
 
 from celery import Celery
 
+from orchestrator.wire import QUEUE, TASK_NAME, redis_tls
 from shared.config import Settings, load_settings
 
-TASK_NAME = "orchestrator.tasks.handle_message"
-"""Name of the task; pinned, for senders that know nothing but the name."""
-
-QUEUE = "konstruct.messages"
-"""Queue of messages to answer."""
+__all__ = ["QUEUE", "TASK_NAME", "app", "hidden", "redis_tls", "visibility_timeout_s"]
 
 RESULT_EXPIRES_S = 60
 """Seconds that Redis keeps a task's result; PostgreSQL keeps the reply itself."""
@@ -37,23 +32,6 @@ def visibility_timeout_s(settings: Settings) -> int:
     back for nothing.
     """
     return int(settings.message_deadline_s + settings.drain_s + settings.lease_s + 10)
-
-
-def redis_tls(settings: Settings) -> dict[str, Any]:
-    """Return how clients of Redis encrypt: nothing where the URL does not ask for it, or says how itself."""
-    url = urlsplit(settings.redis_url.get_secret_value())
-    if url.scheme != "rediss" or "ssl_" in url.query:
-        return {}
-    files = {
-        "ssl_ca_certs": settings.redis_ca_file,
-        "ssl_certfile": settings.redis_cert_file,
-        "ssl_keyfile": settings.redis_key_file,
-    }
-    return {
-        "ssl_cert_reqs": ssl.CERT_REQUIRED,
-        "ssl_check_hostname": True,
-        **{name: str(file) for name, file in files.items() if file is not None},
-    }
 
 
 def _configuration() -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,11 +10,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.admission import look_for_room
-from orchestrator.broker import AWAY
 from orchestrator.errors import BacklogFullError, StoreUnavailableError
-from orchestrator.main import TASK_NAME, app, hidden
 from orchestrator.recording import find_recorded, put_in_line, record_message
-from orchestrator.signing import Signing
 from orchestrator.tracing import submitting
 from shared.config import Settings, load_settings
 from shared.db import get_session
@@ -43,13 +39,24 @@ class Receipt:
 
 
 def submit(
-    message: KonstructMessage, *, on: Engine | None = None, settings: Settings | None = None
+    message: KonstructMessage,
+    *,
+    on: Engine | None = None,
+    settings: Settings | None = None,
+    at_once: bool = True,
 ) -> Receipt:
     """Record `message`, and queue it if it is its turn already.
 
     Once it is recorded it is accepted: while Redis is away, or others of its tenant or its thread come
     first, it waits, and a worker queues it (:mod:`orchestrator.dispatcher`). Idempotent: submitting the same
-    message again records nothing new and queues nothing. `settings` are the environment's by default.
+    message again records nothing new and queues nothing.
+
+    Args:
+        message: The message.
+        on: Service engine; the process's own by default.
+        settings: The environment's by default.
+        at_once: Whether to queue it from here if it is its turn. Otherwise a worker does, within a quarter
+            of a second, and this process needs neither Celery nor a connection to Redis.
 
     Raises:
         MessageConflictError: another message was recorded under this id.
@@ -58,7 +65,7 @@ def submit(
     """
     with tenant_scope(message.tenant_id), submitting(message):
         try:
-            status, mine_to_queue = _record(message, settings or _environment(), on)
+            status, mine_to_queue = _record(message, settings or _environment(), on, at_once=at_once)
         except SQLAlchemyError as error:
             raise StoreUnavailableError(
                 "the message was not recorded, PostgreSQL does not answer "
@@ -69,30 +76,14 @@ def submit(
     return Receipt(message.message_id, status, queued)
 
 
-def queue(message: KonstructMessage, headers: Mapping[str, str]) -> None:
-    """Queue a recorded message, signed, with the `headers` that its trace goes on by.
-
-    Raises:
-        OperationalError, RedisError, OSError: Redis does not answer (:data:`orchestrator.broker.AWAY`).
-    """
-    payload = message.model_dump(mode="json")
-    signed = Signing.of(load_settings()).headers(payload)
-    app.send_task(
-        TASK_NAME,
-        args=(payload,),
-        argsrepr=hidden(payload),
-        headers={**headers, **signed},
-        # The reply is read from PostgreSQL. A result would be subscribed to here, for ever.
-        ignore_result=True,
-    )
-
-
 @lru_cache(maxsize=1)
 def _environment() -> Settings:
     return load_settings()
 
 
-def _record(message: KonstructMessage, settings: Settings, on: Engine | None) -> tuple[MessageStatus, bool]:
+def _record(
+    message: KonstructMessage, settings: Settings, on: Engine | None, *, at_once: bool
+) -> tuple[MessageStatus, bool]:
     """Record a message; return where it stands, and whether it is to be queued now."""
     with get_session(on) as session:
         room = look_for_room(session, message, settings)
@@ -104,11 +95,16 @@ def _record(message: KonstructMessage, settings: Settings, on: Engine | None) ->
                     "and no more are taken; nothing was recorded: submit it again when some are answered"
                 )
             return status, False
-        recorded = record_message(session, message, queued=room.at_once)
-        return recorded.status, recorded.new and room.at_once
+        at_once = at_once and room.at_once
+        recorded = record_message(session, message, queued=at_once)
+        return recorded.status, recorded.new and at_once
 
 
 def _try_to_queue(message: KonstructMessage, on: Engine | None) -> bool:
+    # Celery and Redis, which not every sender needs.
+    from orchestrator.broker import AWAY  # noqa: PLC0415
+    from orchestrator.queueing import queue  # noqa: PLC0415
+
     try:
         queue(message, trace_headers())
     except AWAY as failure:

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.main import QUEUE, app
+from orchestrator.main import app
+from orchestrator.wire import QUEUE
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,10 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from celery.exceptions import Ignore, Reject
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind
 
-from orchestrator.main import QUEUE
+from orchestrator.wire import QUEUE
 from shared.models import KonstructMessage
 from shared.tracing import (
     attributes,
@@ -50,6 +49,8 @@ def handling(headers: Mapping[str, Any] | None) -> Iterator[None]:
 
     A delivery that is returned to the queue is no failure; its span says why it was.
     """
+    from celery.exceptions import Ignore, Reject  # noqa: PLC0415 - a sender makes spans without Celery
+
     facts = {
         **_QUEUE_FACTS,
         "messaging.operation.name": "handle_message",

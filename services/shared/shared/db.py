@@ -11,17 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import sqlalchemy
 from pydantic import SecretStr
 from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from shared.config import PREFIX, ConfigurationError, Settings, load_settings
 from shared.rls import configure_rls_hook
 from shared.stuck import keep_lively
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 CONNECT_TIMEOUT_S = 5
 """Seconds until an attempt to connect is given up."""
@@ -87,6 +90,8 @@ def get_session(on: Engine | None = None) -> Iterator[Session]:
     Raises:
         TenantNotSetError: at its first statement, if no tenant is set.
     """
+    from sqlalchemy.orm import Session  # noqa: PLC0415 - a third of SQLAlchemy, and not all need sessions
+
     with Session(engine() if on is None else on, expire_on_commit=False) as session, session.begin():
         yield session
 

@@ -7,8 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from pydantic import BaseModel
-
+from konstruct_cli.seen import AgentsStatus, ClusterAgent
 from shared.config import Settings
 from shared.kube.client import KubeClient
 from shared.kube.errors import KubeError
@@ -18,47 +17,6 @@ from shared.kube.objects import ConditionType, StoredAgent
 
 LOOK_S = 10.0
 """Longest that the API server may take to list Agents and Leases."""
-
-
-class ClusterAgent(BaseModel):
-    """One Agent of the cluster."""
-
-    namespace: str
-    """Its namespace."""
-
-    agent: str
-    """Its name."""
-
-    tenant_id: str | None
-    """Its tenant, if it has one."""
-
-    revision: str | None
-    """Its active revision, if any."""
-
-    ready: bool
-    """Whether the operator calls it ready."""
-
-    reason: str
-    """Why it is not ready, in a word."""
-
-    synced: int
-    """Live workers that have it in effect as it is now."""
-
-
-class AgentsStatus(BaseModel):
-    """The Agents that the release serves, as the Kubernetes API shows them."""
-
-    problem: str | None = None
-    """Why they could not be read."""
-
-    workers: int = 0
-    """Workers that hold a Lease, silent ones too."""
-
-    silent: list[str] = []
-    """Workers whose Lease has run out, by name of their Pod: they take no messages."""
-
-    agents: list[ClusterAgent] = []
-    """Agents."""
 
 
 def look_at_agents(settings: Settings, environ: Mapping[str, str] | None = None) -> AgentsStatus | None:

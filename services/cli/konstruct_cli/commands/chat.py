@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from konstruct_cli.cluster.target import Cluster
 from konstruct_cli.commands.send import code_of
-from konstruct_cli.errors import ExitCode
+from konstruct_cli.errors import ExitCode, UsageError
 from konstruct_cli.messages import compose
 from konstruct_cli.output import emit, emit_json, say, summary, talk
 from konstruct_cli.stacks import open_stack
@@ -31,15 +31,23 @@ def run(
 ) -> ExitCode:
     """Send each line of standard input and print its reply before the next one is read.
 
-    Returns the last code that was not OK, so that a script sees that a message was not answered.
+    A line that cannot be sent is told, and the next one is read. Returns the last code that was not OK, so
+    that a script sees that a message was not answered.
     """
     thread = thread or f"cli-{uuid4().hex}"
+    # A wrong name is told before anything is typed.
+    compose(tenant=tenant, agent=agent, text="Hello", thread=thread, sender=sender)
     stack = open_stack(cluster, state_dir)
     code = ExitCode.OK
     try:
         say(f"Thread {thread}; go on later with --thread {thread}. Ctrl-D or /quit ends.", style="dim")
         for line in lines():
-            message = compose(tenant=tenant, agent=agent, text=line, thread=thread, sender=sender)
+            try:
+                message = compose(tenant=tenant, agent=agent, text=line, thread=thread, sender=sender)
+            except UsageError as error:
+                say(f"konstruct: {error}; the conversation goes on without it", style="red")
+                code = error.code
+                continue
             with talk().status(f"waiting for {agent}"):
                 reply = stack.ask(message, timeout_s)
             if as_json:

@@ -20,11 +20,12 @@ from konstruct_cli.demo.manifests import agents_in
 from konstruct_cli.demo.report import Report, Step, StepFailedError
 from konstruct_cli.display import StartDisplay
 from konstruct_cli.errors import ExitCode, UsageError
-from konstruct_cli.inspection import PoolStatus, inspect, look_at_pool
+from konstruct_cli.inspection import inspect, look_at_pool
 from konstruct_cli.live import reasons
 from konstruct_cli.options import WATCH_EVERY_S
 from konstruct_cli.output import data, emit_json, say, talk
 from konstruct_cli.program import command
+from konstruct_cli.seen import PoolStatus
 from konstruct_cli.signals import Interrupted, interruptible
 from konstruct_cli.stack.local import LocalStack
 from konstruct_cli.stack.state import StackInfo, StateDir

@@ -6,7 +6,6 @@ wrote for an Agent there.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 
@@ -112,7 +111,9 @@ def _render(agent: Agent, tenant_id: str | None) -> RenderedAgent:
 
 
 def _stored(name: str, cluster: Cluster) -> RenderedAgent:
-    # Loads the Kubernetes client, which a file does not need.
+    # A file needs neither of them.
+    import asyncio  # noqa: PLC0415
+
     from konstruct_cli.cluster.stored import active_revision  # noqa: PLC0415
 
     agent, documents = asyncio.run(active_revision(cluster, name))

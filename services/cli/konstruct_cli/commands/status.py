@@ -1,4 +1,8 @@
-"""``konstruct status``: who is up, which groups can serve, the fallback rate, agents and revisions."""
+"""``konstruct status``: who is up, what waits, which groups can serve, the fallback rate, agents.
+
+A stack that is reached from here and one in a cluster need different clients: only one is imported.
+"""
+# ruff: noqa: PLC0415 - see above
 
 from __future__ import annotations
 
@@ -9,14 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from konstruct_cli.client import connect
-from konstruct_cli.cluster.agents import AgentsStatus
-from konstruct_cli.cluster.remote import RemoteError, RemoteStack
 from konstruct_cli.cluster.target import Cluster
 from konstruct_cli.errors import ExitCode
-from konstruct_cli.inspection import PoolStatus, StackStatus, inspect
 from konstruct_cli.output import data, emit_json, printable
-from orchestrator.control import WorkerStatus
+from konstruct_cli.seen import AgentsStatus, PoolStatus, StackStatus
+from konstruct_cli.waiting import Level, facts, judge, level_of
+from orchestrator.asking import WorkerStatus
 from shared.contract import GroupHealth
 
 
@@ -31,6 +33,9 @@ def run(*, state_dir: Path | None, cluster: Cluster | None, as_json: bool) -> Ex
 
 
 def _inspect(state_dir: Path | None) -> StackStatus:
+    from konstruct_cli.client import connect
+    from konstruct_cli.inspection import inspect
+
     connection = connect(state_dir)
     try:
         return inspect(connection)
@@ -39,6 +44,8 @@ def _inspect(state_dir: Path | None) -> StackStatus:
 
 
 def _inspect_from_a_pod(cluster: Cluster) -> StackStatus:
+    from konstruct_cli.cluster.remote import RemoteError, RemoteStack
+
     pod, outcome = RemoteStack(cluster).run(["konstruct", "status", "--json"])
     try:
         status = StackStatus.model_validate_json(outcome.out)
@@ -65,8 +72,10 @@ def show(status: StackStatus, on: Console | None = None) -> None:
 def _parts(status: StackStatus) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_row(*_part("PostgreSQL", ok=status.postgres.ok, detail=status.postgres.problem or "up"))
-    waiting = f"up, {status.redis.waiting} deliveries waiting"
-    table.add_row(*_part("Redis", ok=status.redis.ok, detail=status.redis.problem or waiting))
+    placed = f"up, {status.redis.waiting} messages placed for the next free worker"
+    table.add_row(*_part("Redis", ok=status.redis.ok, detail=status.redis.problem or placed))
+    if status.backlog is not None:
+        table.add_row(*_waiting(status))
     table.add_row(*_part("llm-pool", ok=status.llm_pool.ready, detail=_pool(status.llm_pool)))
     for group in status.llm_pool.groups:
         usable = group.configured and len(group.cooling) < len(group.deployments)
@@ -84,6 +93,15 @@ def _parts(status: StackStatus) -> Table:
             detail += ", takes no messages until it knows the agents to be up to date"
         table.add_row(*_part("worker", ok=worker.watching and worker.accepting, detail=detail))
     return table
+
+
+def _waiting(status: StackStatus) -> tuple[Text, Text, Text]:
+    level = level_of(status)
+    mark = {Level.GOOD: "ok", Level.ODD: "! ", Level.BAD: "--"}[level]
+    detail = Text(printable(", ".join([f"{status.in_flight} in flight", *facts(status)])))
+    for each in judge(status):
+        detail.append(printable(f"\n{each.words}"), style=each.level.value)
+    return Text(mark, style=level.value), Text("messages"), detail
 
 
 def _part(name: str, *, ok: bool, detail: str) -> tuple[Text, Text, Text]:

@@ -10,9 +10,10 @@ from konstruct_cli.client import connect
 from konstruct_cli.commands.status import show
 from konstruct_cli.display import StartDisplay
 from konstruct_cli.errors import ExitCode, UsageError
-from konstruct_cli.inspection import StackStatus, inspect
+from konstruct_cli.inspection import inspect
 from konstruct_cli.output import emit_json, say, talk
 from konstruct_cli.program import command
+from konstruct_cli.seen import StackStatus
 from konstruct_cli.signals import Interrupted, interruptible
 from konstruct_cli.stack.local import LocalStack
 from konstruct_cli.stack.ports import Ports
@@ -55,11 +56,14 @@ def agents_dir(named: Path | None, settings: Settings) -> Path:
     """Choose the folder of manifests: the one named, the setting's, or a usual one.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or the one named is no folder.
     """
-    for candidate in (named, settings.agents_dir):
-        if candidate is not None:
-            return candidate
+    for candidate, by in ((named, "--agents"), (settings.agents_dir, "KONSTRUCT_AGENTS_DIR")):
+        if candidate is None:
+            continue
+        if not candidate.is_dir():
+            raise UsageError(f"{candidate} is not a folder; name a folder of Agent manifests with {by}")
+        return candidate
     for candidate in USUAL_AGENTS_DIRS:
         if candidate.is_dir():
             return candidate

@@ -16,13 +16,13 @@ from pydantic import ValidationError
 from rich.live import Live
 
 from konstruct_cli.client import connect
-from konstruct_cli.cluster.remote import RemoteStack
 from konstruct_cli.cluster.target import Cluster
 from konstruct_cli.errors import CliError, ExitCode
-from konstruct_cli.inspection import StackStatus, inspect
+from konstruct_cli.inspection import inspect
 from konstruct_cli.live import line, screen
 from konstruct_cli.output import data, emit, emit_json
 from konstruct_cli.replicas import Follower
+from konstruct_cli.seen import StackStatus
 from konstruct_cli.signals import Interrupted, interruptible
 
 Show = Callable[[StackStatus], None]
@@ -90,6 +90,8 @@ def _follow(cluster: Cluster, every_s: float, show: Show) -> None:
             ) from None
         source = f"namespace {cluster.namespace}, as one of its workers sees it"
         show(status.model_copy(update={"source": source}))
+
+    from konstruct_cli.cluster.remote import RemoteStack  # noqa: PLC0415 - only for a cluster
 
     argv = ["konstruct", "status", "--watch", "--json", f"--every={every_s}", "--until-eof"]
     RemoteStack(cluster).follow(argv, read, every_s)

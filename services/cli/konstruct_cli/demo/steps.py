@@ -15,12 +15,13 @@ from konstruct_cli.client import Connection
 from konstruct_cli.commands.status import ratio
 from konstruct_cli.demo.manifests import agents_in, make_a_pirate
 from konstruct_cli.demo.report import Report, Step, StepFailedError
-from konstruct_cli.inspection import PoolStatus, look_at_pool, look_at_workers
+from konstruct_cli.inspection import look_at_pool, look_at_workers
 from konstruct_cli.messages import compose
+from konstruct_cli.seen import PoolStatus
 from konstruct_cli.stack.local import LocalStack
 from konstruct_cli.stack.pool_config import providers_set
 from konstruct_cli.stack.state import StackInfo
-from orchestrator.control import AgentStatus, WorkerStatus
+from orchestrator.asking import AgentStatus, WorkerStatus
 from shared.reply import MessageStatus, Reason, Reply
 
 QUESTION = "Hello! Who are you?"
