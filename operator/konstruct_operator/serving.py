@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from aiohttp import web
@@ -11,6 +12,12 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from konstruct_operator.metrics import OperatorMetrics
 from shared.config import ConfigurationError
 from shared.net import host_and_port
+
+MOST_CONNECTIONS = 64
+"""Connections that are open at once; for one more the oldest is ended."""
+
+BACKLOG = 32
+"""Connections that are accepted in one go, by which there may be more for a moment."""
 
 
 async def serve(
@@ -50,14 +57,37 @@ async def serve(
             web.get("/readyz", show_readiness),
         ]
     )
+    listeners: list[asyncio.Server] = []
+
+    async def stop_listening(_: web.Application) -> None:
+        for one in listeners:
+            one.close()
+
+    app.on_shutdown.append(stop_listening)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     host, port = host_and_port(listen)
+    assert runner.server is not None
+    bounded = _Bounded(runner.server)
     try:
-        await web.TCPSite(runner, host, port).start()
+        listeners.append(await asyncio.get_running_loop().create_server(bounded, host, port, backlog=BACKLOG))
     except OSError as error:
         await runner.cleanup()
         raise ConfigurationError(
             f"KONSTRUCT_OPERATOR_LISTEN: cannot listen on {listen} ({error.strerror}); choose another port"
         ) from None
     return runner
+
+
+class _Bounded:
+    """Makes what serves a connection; where there are too many the oldest is ended: a probe gets in."""
+
+    def __init__(self, server: web.Server) -> None:
+        self._server = server
+
+    def __call__(self) -> asyncio.Protocol:
+        ways = [one.transport for one in self._server.connections]
+        alive = [way for way in ways if way is not None and not way.is_closing()]
+        if len(alive) >= MOST_CONNECTIONS:
+            alive[0].abort()
+        return self._server()

@@ -150,13 +150,15 @@ def _receive(connection: socket.socket) -> bytes | None:
 def check(came: bytes) -> None:
     """Check that an answer is a reply, or a problem document."""
     came = came.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+    while came.startswith(b"HTTP/1.1 102 "):  # to whoever says that it will send no more
+        came = came.partition(b"\r\n\r\n")[2]
     if not came:
         return
     head, _, body = came.partition(b"\r\n\r\n")
     line, *headers = head.decode("latin-1").split("\r\n")
     version, status, *_ = line.split(" ", 2)
     assert version in ("HTTP/1.1", "HTTP/1.0")
-    assert int(status) in (200, 400, 404, 405, 408, 413, 422, 504), line
+    assert int(status) in (200, 400, 404, 405, 408, 413, 422, 431, 504), line
     if int(status) >= 400:
         assert f"content-type: {PROBLEM_MEDIA_TYPE}" in [header.lower() for header in headers]
         assert Problem.model_validate_json(body).status == int(status)

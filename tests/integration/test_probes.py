@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
+import psutil
 import pytest
 
 from konstruct_cli.stack.postgres import Postgres
 from konstruct_cli.stack.process import claim_port
 from konstruct_cli.stack.redis import Redis
 from shared.reply import MessageStatus
+from tests.support.half_open import half_open
 from tests.support.tcp_proxy import Mode, TcpProxy
 from tests.support.waiting import eventually
 from tests.support.worker import Cell
@@ -138,3 +140,13 @@ def test_probes_stay_as_they_are_while_what_is_needed_goes_and_comes(
                     works_at(listen, cell)
     assert set(seen) == {("/healthz", 200), ("/readyz", 200)}, seen
     assert min(seen.values()) >= 5  # on a busy machine
+
+
+def test_whoever_holds_connections_keeps_no_probe_out(cell: Cell) -> None:
+    listen = f"127.0.0.1:{claim_port('worker', None)}"
+    worker = cell.start_worker(KONSTRUCT_WORKER_LISTEN=listen)
+    threads = psutil.Process(worker.pid).num_threads()
+    with half_open(listen, 200):
+        assert probe(listen, "/healthz") == (200, "ok")
+        assert probe(listen, "/readyz") == (200, "ok")
+        assert psutil.Process(worker.pid).num_threads() - threads < 100

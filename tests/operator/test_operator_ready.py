@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import httpx
+import psutil
 
 from tests.operator.operator_stage import OperatorProcess, OperatorStage, both_modes
 from tests.operator.operator_workers import FakeWorker
 from tests.operator.test_operator_outages import through
+from tests.support.half_open import half_open
 from tests.support.tcp_proxy import Mode, TcpProxy
 from tests.support.waiting import eventually
 
@@ -43,3 +45,11 @@ def test_it_is_ready_while_it_can_work(operator_stage: OperatorStage) -> None:
         eventually(lambda: readiness(operator) == (200, "ok"), within_s=60, what="readiness after the outage")
         stage.apply()
         stage.until("Ready", "True", "Ready", within_s=60)
+
+
+def test_whoever_holds_connections_keeps_no_probe_out(operator_stage: OperatorStage) -> None:
+    operator = operator_stage.start()
+    with half_open(operator.url.removeprefix("http://"), 200):
+        for _ in range(3):
+            assert readiness(operator) == (200, "ok")
+        assert psutil.Process(operator.process.pid).num_fds() < 200

@@ -6,8 +6,11 @@ both once. A worker that is away from the Kubernetes API is alive, and not ready
 
 from __future__ import annotations
 
+import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -25,14 +28,51 @@ _OK = "200 OK"
 _UNAVAILABLE = "503 Service Unavailable"
 
 
+MOST_CONNECTIONS = 64
+"""Connections that are open at once, each with a thread; for one more the oldest is ended."""
+
+SILENT_S = 10.0
+"""Longest that a connection may be silent before its request is complete, or that a reader may wait."""
+
+
 class _Server(ThreadingMixIn, WSGIServer):
-    """One thread per request: a slow reader does not hold up a probe."""
+    """One thread per connection: a slow reader holds up no probe, and whoever holds many keeps nobody out."""
 
     daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, *arguments: Any) -> None:
+        self._open: dict[socket.socket, None] = {}
+        self._lock = threading.Lock()
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection."""
+        with self._lock:
+            if len(self._open) >= MOST_CONNECTIONS:
+                oldest = next(iter(self._open))
+                del self._open[oldest]
+                with suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)  # its thread reads the end, and closes it
+            self._open[request] = None
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """End a connection."""
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that went away, or was sent away."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _Quiet(WSGIRequestHandler):
     """Does not log each scrape."""
+
+    timeout = SILENT_S
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is inherited
         pass
