@@ -56,7 +56,7 @@ def test_what_waits_in_postgresql_is_told_and_that_nobody_takes_it(cell: Cell) -
 
 
 AGED = text(
-    "update messages set received_at = now() - interval '500 s', due_at = now() + interval '1 h',"
+    "update messages set received_at = now() - interval '500 s', due_at = now() + interval '30 s',"
     " owner = 'w', lease_expires_at = now() + make_interval(secs => :lease) where message_id = :id"
 )
 """Makes a message old, put back for later, and held by a worker."""
