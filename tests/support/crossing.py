@@ -126,7 +126,8 @@ def two_tenants(
         for agent in (THEIR_AGENT, "ada"):
             write_agent(cell.agents, VICTIM, agent, prompt=f"{PROMPTED} for {agent}.")
         with way(cell, **settings) as made:
-            made.start_worker()
+            # With leases so long that the one below, of a worker elsewhere, is no fault.
+            made.start_worker(KONSTRUCT_LEASE_S="3600")
             made.anthropic.default = answer(REPLIED)
             victims = {one.message_id: one for one in _converse(cell)}
             made.anthropic.default = answer("what the intruder was told")
