@@ -42,7 +42,6 @@ RELEASERS = 16
 LONGEST_DURATION_S = 600.0
 """Longest that a claim counts after its renewal, whatever it says itself."""
 
-
 _LONGEST_HOLDER = 130
 """Characters of a holder that a message quotes: two names of 63, and what is between them."""
 

@@ -79,15 +79,13 @@ class KubeClient:
         """
         return _whole(path, await self._request("GET", path, {"resourceVersion": "0"} if cached else None))
 
-    async def list(
-        self, path: str, *, label_selector: str | None = None, field_selector: str | None = None
-    ) -> Collection:
+    async def list(self, path: str, *, label_selector: str | None = None) -> Collection:
         """Read a whole collection, in pages of one snapshot, and the snapshot's resource version.
 
         Raises:
             KubeError: the API server did not answer with it; ExpiredError: it changed too much meanwhile.
         """
-        return await self._pages(path, _selectors(label_selector, field_selector), JSON)
+        return await self._pages(path, _selecting(label_selector), JSON)
 
     async def list_metadata(self, path: str) -> Collection:
         """Read a whole collection as ``list`` does, of each object the metadata alone."""
@@ -109,12 +107,7 @@ class KubeClient:
             query["continue"] = str(more)
 
     async def watch(
-        self,
-        path: str,
-        resource_version: str,
-        *,
-        label_selector: str | None = None,
-        field_selector: str | None = None,
+        self, path: str, resource_version: str, *, label_selector: str | None = None
     ) -> AsyncIterator[tuple[str, Object]]:
         """Open a watch of a collection from `resource_version`, for (type, object) pairs, bookmarks too.
 
@@ -124,7 +117,7 @@ class KubeClient:
             ExpiredError: the resource version is too old; list again (now, or while it is followed).
             KubeError: the watch cannot be opened, or broke while it was followed.
         """
-        query = _selectors(label_selector, field_selector) | {
+        query = _selecting(label_selector) | {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": resource_version,
@@ -260,9 +253,8 @@ async def _events(path: str, response: aiohttp.ClientResponse) -> AsyncIterator[
         response.close()
 
 
-def _selectors(label_selector: str | None, field_selector: str | None) -> dict[str, str]:
-    given = {"labelSelector": label_selector, "fieldSelector": field_selector}
-    return {key: value for key, value in given.items() if value}
+def _selecting(label_selector: str | None) -> dict[str, str]:
+    return {"labelSelector": label_selector} if label_selector else {}
 
 
 def _whole(path: str, answer: Object) -> Object:

@@ -61,12 +61,11 @@ class Follower:
         sink: Sink,
         *,
         label_selector: str | None = None,
-        field_selector: str | None = None,
     ) -> None:
         self._client = client
         self._path = path
         self._sink = sink
-        self._selectors = {"label_selector": label_selector, "field_selector": field_selector}
+        self._selector = label_selector
         self._version: str | None = None
         self._failures = 0
         self.connected = False
@@ -79,7 +78,7 @@ class Follower:
         while True:
             try:
                 if self._version is None:
-                    objects, version = await self._client.list(self._path, **self._selectors)
+                    objects, version = await self._client.list(self._path, label_selector=self._selector)
                     await self._sink.replaced(objects, version)
                     self._version = version
                     self.problem = None
@@ -106,7 +105,7 @@ class Follower:
 
     async def _watch(self, version: str) -> None:
         """Give events to the sink, as many at a time as have come; ends when the API server ends it."""
-        events = await self._client.watch(self._path, version, **self._selectors)
+        events = await self._client.watch(self._path, version, label_selector=self._selector)
         queue: asyncio.Queue[Change | None] = asyncio.Queue(QUEUE)
         self.connected = True
 
