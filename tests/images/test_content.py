@@ -194,7 +194,7 @@ def test_its_labels_say_what_it_is(image: Image) -> None:
 def test_the_migrations_are_in_the_orchestrators_image(orchestrator: Image) -> None:
     (migrations,) = orchestrator.root.glob("opt/konstruct/lib/python3*/site-packages/shared/_migrations")
     ours = ROOT / "migrations"
-    expected = {path.relative_to(ours) for path in ours.rglob("*") if path.suffix in (".py", ".mako")}
+    expected = {path.relative_to(ours) for path in ours.rglob("*") if path.suffix in (".py", ".mako", ".sql")}
     assert expected <= {path.relative_to(migrations) for path in migrations.rglob("*")}
     assert Path("env.py") in expected
 

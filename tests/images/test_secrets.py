@@ -42,7 +42,7 @@ ENVIRONMENT = {
 BESIDE = (
     *(".env", "operator/.env", "operator/konstruct_operator/.env.local", "images/.netrc"),
     *("services/shared/shared/credentials.json", "services/shared/tls.key", "migrations/dump.sql"),
-    *("migrations/versions/.pgpass", "requirements/.pypirc"),
+    *("migrations/versions/.pgpass", "migrations/versions/dump.sql", "requirements/.pypirc"),
 )
 """Files that somebody left beside the code; each holds its own name."""
 
