@@ -7,13 +7,15 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 
 import httpx
 import psutil
 import pytest
 
 from llm_pool.wire import HEAD_S, MAX_HEAD_BYTES
+from tests.support.half_open import half_open
+from tests.support.metrics import scrape, total
 from tests.support.pool_process import command, free_port, running, wait_ready
 from tests.support.providers import StubProvider, answer
 from tests.support.providers_pool import clean_environment, until
@@ -83,9 +85,8 @@ async def test_a_head_without_end_costs_nothing(server: Server, what: str) -> No
     before = server.process.memory_info().rss
     with server.connect() as client:
         sending = asyncio.create_task(asyncio.to_thread(send_all, client, ENDLESS[what]()))
-        while not sending.done():
+        while not (await asyncio.wait([sending], timeout=0.05))[0]:
             assert await server.health_s() < 5
-            await asyncio.sleep(0.05)
         said = await sending
     # A reset may overtake the answer.
     assert said == b"" or said.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
@@ -141,9 +142,8 @@ async def test_a_client_that_leaves_is_noticed(server: Server) -> None:
     assert time.monotonic() - began < 10
 
 
-def in_flight(port: int) -> int:
-    text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False, timeout=10).text
-    return int(float(text.partition("\nkonstruct_llm_in_flight ")[2].split()[0]))
+def in_flight(port: int) -> float:
+    return total(scrape(f"http://127.0.0.1:{port}"), "konstruct_llm_in_flight")
 
 
 @pytest.mark.parametrize("extra", [b";" + b"x" * 200, b""], ids=["extensions", "trailers"])
@@ -168,10 +168,7 @@ async def test_whoever_holds_connections_keeps_nobody_out(monkeypatch: pytest.Mo
         with running(arguments, port, OLLAMA_BASE_URL=ollama.root) as process:
             await wait_ready(client, process)
             server = Server(port, psutil.Process(process.pid), ollama)
-            with ExitStack() as held:
-                for _ in range(450):
-                    held.enter_context(one := server.connect()).sendall(b"GET /hea")
-                    del one
+            with half_open(f"127.0.0.1:{port}", 450):
                 assert await server.health_s() < 5
                 response = await client.post("/complete", content=BODY)
                 assert response.status_code == 200
