@@ -57,7 +57,7 @@ WORKER = {"agents": READ, "configmaps": {"get"}}
 WORKER_AT_HOME = {"leases": {"create", "list", "patch", "delete"}}
 """What a worker may in its own namespace; of any name, so of a claim's too."""
 
-CLAIM = READ | {"create", "update", "patch", "delete"}
+CLAIM = frozenset({"create", "get", "patch", "delete"})
 
 OPERATOR = {
     "agents": READ,
