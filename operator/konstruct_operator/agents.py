@@ -5,19 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from shared.kube.objects import AgentRef, ConditionType, Object, StoredAgent
-
-_METADATA = (
-    "namespace",
-    "name",
-    "uid",
-    "creationTimestamp",
-    "generation",
-    "resourceVersion",
-    "deletionTimestamp",
-)
+from shared.kube.objects import AgentRef, ConditionType, Object, StoredAgent, agent_alone
 
 
 @dataclass(slots=True)
@@ -48,15 +37,13 @@ class AgentStore:
             observed = agent.observed_time  # seen before this process started
         else:
             observed = datetime.now(UTC)
-        metadata = {name: item["metadata"][name] for name in _METADATA if name in item["metadata"]}
-        kept: dict[str, Any] = {"metadata": metadata, "spec": agent.spec, "status": agent.status}
         self._records[agent.ref] = _Record(
             uid=agent.uid,
             resource_version=agent.resource_version,
             generation=agent.generation,
             observed=observed,
             ready=agent.is_true(ConditionType.READY),
-            packed=json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode(),
+            packed=_packed(item),
         )
         return agent
 
@@ -84,3 +71,8 @@ class AgentStore:
 
     def __len__(self) -> int:
         return len(self._records)
+
+
+def _packed(item: Object) -> bytes:
+    text = json.dumps(agent_alone(item), ensure_ascii=False, separators=(",", ":"))
+    return text.encode(errors="surrogatepass")

@@ -32,6 +32,10 @@ _LABELS = (AGENT_LABEL, TENANT_LABEL, REVISION_LABEL, PART_LABEL, MANAGED_BY_LAB
 _NAME = re.compile(rf"(?P<agent>.+)-(?:{'|'.join(PARTS)})-(?P<revision>[0-9a-f]{{{REVISION_LENGTH}}})")
 
 
+_FINGERPRINT = "fingerprint"
+_METADATA = ("namespace", "name", "uid", "resourceVersion", "creationTimestamp")
+
+
 @dataclass(frozen=True, slots=True)
 class KnownConfigMap:
     """A rendered ConfigMap that the cluster holds: enough to judge it, without what it says."""
@@ -55,12 +59,13 @@ class KnownConfigMap:
     def of(cls, item: Object) -> KnownConfigMap:
         """Read an object of the API."""
         metadata = item["metadata"]
+        known = item.get(_FINGERPRINT)
         return cls(
             name=metadata["name"],
             uid=metadata["uid"],
             resource_version=int(metadata["resourceVersion"]),
             created=metadata["creationTimestamp"],
-            fingerprint=fingerprint(item),
+            fingerprint=known if isinstance(known, bytes) else fingerprint(item),
         )
 
     @property
@@ -116,9 +121,9 @@ def fingerprint(item: Object) -> bytes:
     labels = metadata.get("labels") or {}
     # Names first: an Agent made anew under its old name is another owner.
     owners = [
-        [owner["name"], owner["uid"], owner.get("controller"), owner.get("blockOwnerDeletion")]
+        [owner.get("name"), owner.get("uid"), owner.get("controller"), owner.get("blockOwnerDeletion")]
         for owner in metadata.get("ownerReferences") or ()
-        if owner["kind"] == "Agent"
+        if owner.get("kind") == "Agent"
     ]
     content = [
         item.get("data") or {},
@@ -128,6 +133,13 @@ def fingerprint(item: Object) -> bytes:
         owners,
     ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()[:16]
+
+
+def fingerprint_alone(item: Object) -> Object:
+    """Leave of a ConfigMap what is kept of it: whoever gives one the label decides how long it is."""
+    metadata = item["metadata"]
+    kept = {name: metadata[name] for name in _METADATA if name in metadata}
+    return {"metadata": kept, _FINGERPRINT: fingerprint(item)} if "name" in kept else {"metadata": kept}
 
 
 def beyond_history(known: Iterable[KnownConfigMap], active: str, limit: int) -> list[KnownConfigMap]:

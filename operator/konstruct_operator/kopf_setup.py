@@ -20,6 +20,9 @@ from shared.kube.errors import KubeError, UnreachableError
 CREDENTIALS_S = 600
 """Seconds after which the token is read anew; Kubernetes renews it long before it expires."""
 
+PAGE = 100
+"""Agents in one page of a list: people decide how long each is, up to 1.5 MiB."""
+
 _QUOTATION = re.compile(r"(-> \w+|event type:).*", re.DOTALL)
 """Where kopf begins to quote what was answered: Agents with their texts, or whatever a proxy repeats."""
 
@@ -75,7 +78,9 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = WATCH_SECONDS
     settings.watching.inactivity_timeout = SILENCE_S
     settings.watching.connect_timeout = 5
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = PAGE
+    # Its own it would take off an Agent that somebody gave it to, without the right to. No finalizer is "".
+    settings.persistence.finalizer = ""
     settings.networking.request_timeout = 15
     settings.networking.connect_timeout = 5
     settings.networking.error_backoffs = _Patience()

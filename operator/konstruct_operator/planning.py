@@ -18,7 +18,7 @@ from konstruct_operator.config_maps import (
 from konstruct_operator.roster import Verdict
 from konstruct_operator.status import Active, Outcome, build_status, points_at
 from konstruct_operator.workers import Sync
-from shared.kube.objects import ConditionType, Object, StoredAgent
+from shared.kube.objects import ConditionType, Object, StoredAgent, conditions_of, text_of
 from shared.manifest import describe
 from shared.models import AgentSpec
 from shared.persona import Rendered, load, render
@@ -90,8 +90,8 @@ def last_good(agent: StoredAgent, verdict: Verdict) -> Active | None:
     return Active(
         revision=agent.active_revision,
         tenant_id=agent.tenant_id or "",
-        prompt_sha256=agent.status.get("promptSha256"),
-        transparency_clause=agent.status.get("transparencyClause"),
+        prompt_sha256=text_of(agent.status.get("promptSha256")),
+        transparency_clause=text_of(agent.status.get("transparencyClause")),
     )
 
 
@@ -136,7 +136,10 @@ def same_status(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two statuses say the same; the order of conditions means nothing."""
 
     def normal(status: Mapping[str, Any]) -> Object:
-        conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
-        return {**status, "conditions": conditions}
+        stored = status.get("conditions")
+        conditions = conditions_of(status)
+        # What cannot be read, or is there twice, is the same as nothing.
+        alike = isinstance(stored, list) and len(stored) == len(conditions)
+        return {**status, "conditions": conditions if alike else stored}
 
     return normal(one) == normal(other)

@@ -2,6 +2,8 @@
 
 As in controller-runtime: adding a key that waits does nothing, adding one that is being worked on brings it
 back when that is done. How soon and how often a failure is tried again is the exception's business.
+
+Unlike there, the groups of keys (tenants) take turns: thousands of one hold up nobody else.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from shared.kube.errors import KubeError
+from shared.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +23,9 @@ Key = TypeVar("Key", bound=Hashable)
 
 CONCURRENCY = 16
 """Keys worked on at once."""
+
+MOST_OF_ONE = 12
+"""Keys of one group worked on at once: whatever holds them up, there is room for others."""
 
 RESYNC_S = 600.0
 """Seconds after which a key that was given up is tried again without a change."""
@@ -33,12 +39,12 @@ class WorkQueue(Generic[Key]):
         work: Callable[[Key], Awaitable[None]],
         give_up: Callable[[Key, Exception], Awaitable[None]],
         retried: Callable[[], None],
+        group_of: Callable[[Key], Hashable],
     ) -> None:
         self._work = work
         self._give_up = give_up
         self._retried = retried
-        self._waiting: asyncio.Queue[Key] = asyncio.Queue()
-        self._queued: set[Key] = set()
+        self._waiting = Turns(group_of, MOST_OF_ONE)
         self._again: set[Key] = set()
         self._running: dict[Key, float] = {}
         self._tried: dict[Key, int] = {}
@@ -51,13 +57,12 @@ class WorkQueue(Generic[Key]):
             later.cancel()
         if key in self._running:
             self._again.add(key)
-        elif key not in self._queued:
-            self._queued.add(key)
-            self._waiting.put_nowait(key)
+        else:
+            self._waiting.add(key)
 
     def add_later(self, key: Key, delay_s: float) -> None:
         """Have `key` worked on after `delay_s`, unless it is added before."""
-        if key in self._later or key in self._queued or key in self._again:
+        if key in self._later or key in self._waiting or key in self._again:
             return
         self._later[key] = asyncio.get_running_loop().call_later(delay_s, self.add, key)
 
@@ -71,7 +76,7 @@ class WorkQueue(Generic[Key]):
     @property
     def depth(self) -> int:
         """Keys that wait for their turn."""
-        return self._waiting.qsize()
+        return len(self._waiting)
 
     def longest_s(self) -> float:
         """Seconds that the oldest call of `work` has been running."""
@@ -85,13 +90,13 @@ class WorkQueue(Generic[Key]):
 
     async def _serve(self) -> None:
         while True:
-            key = await self._waiting.get()
-            self._queued.discard(key)
+            key = await self._waiting.take()
             self._running[key] = time.monotonic()
             try:
                 await self._once(key)
             finally:
                 del self._running[key]
+                self._waiting.done(key)
                 if key in self._again:
                     self._again.discard(key)
                     self.add(key)
@@ -113,5 +118,8 @@ class WorkQueue(Generic[Key]):
             else:
                 log.exception("%s: given up", key)
             self._tried.pop(key, None)
-            await self._give_up(key, error)
+            try:
+                await self._give_up(key, error)
+            except Exception:  # one key's fault must not end the work on all others
+                log.exception("%s: it cannot be told", key)
             self.add_later(key, RESYNC_S)

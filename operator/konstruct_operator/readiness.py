@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
-from konstruct_operator.rendered import RenderedSink
+from konstruct_operator.rendered import Followed
 from shared.kube.watch import Follower
 
 
 def why_unready(
     scopes: Iterable[str],
     closed: AbstractSet[str],
-    followed: Mapping[str | None, tuple[RenderedSink, Follower]],
+    followed: Followed,
     leases: Follower,
     *,
     working: bool,

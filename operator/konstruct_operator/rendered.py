@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from konstruct_operator.config_maps import KnownConfigMap, owner_of
+from konstruct_operator.config_maps import SELECTOR, KnownConfigMap, fingerprint_alone, owner_of
+from shared.kube.client import KubeClient
+from shared.kube.names import config_maps_path
 from shared.kube.objects import AgentRef, Object
-from shared.kube.watch import Change
+from shared.kube.watch import Change, Follower
+
+Followed = dict[str | None, tuple["RenderedSink", Follower]]
+"""What follows the ConfigMaps of each namespace, or under None of the cluster."""
+
+
+MOST_OF_ONE = 1000
+"""ConfigMaps that are known of one Agent; when somebody makes more of its names, the oldest is forgotten."""
 
 
 class RenderedStore:
@@ -44,7 +53,10 @@ class RenderedStore:
         before = self._known.get(ref, {}).get(found.name)
         if before is not None and before.resource_version >= found.resource_version:
             return False
-        self._known.setdefault(ref, {})[found.name] = found
+        known = self._known.setdefault(ref, {})
+        known[found.name] = found
+        if len(known) > MOST_OF_ONE:  # what is missing then is written again
+            del known[next(iter(known))]
         return before is None or (before.uid, before.fingerprint) != (found.uid, found.fingerprint)
 
     def remove(self, namespace: str, name: str, resource_version: int | None = None) -> bool:
@@ -103,3 +115,19 @@ class RenderedSink:
         ref = owner_of(namespace, name)
         if ref is not None:
             self._concerned(ref)
+
+
+def follow(
+    client: KubeClient,
+    scopes: Iterable[str | None],
+    store: RenderedStore,
+    concerned: Callable[[AgentRef], None],
+) -> Followed:
+    """Prepare to follow the rendered ConfigMaps of each scope; `concerned` gets each Agent they are of."""
+    followed: Followed = {}
+    for scope in scopes:
+        sink = RenderedSink(store, scope, concerned)
+        path = config_maps_path(scope)
+        follower = Follower(client, path, sink, label_selector=SELECTOR, slim=fingerprint_alone)
+        followed[scope] = sink, follower
+    return followed

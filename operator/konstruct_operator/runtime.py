@@ -11,7 +11,6 @@ from typing import Any
 
 from konstruct_operator.agents import AgentStore
 from konstruct_operator.claims import Claims, RoleName
-from konstruct_operator.config_maps import SELECTOR
 from konstruct_operator.events import EventPoster
 from konstruct_operator.metrics import OperatorMetrics, ReconcileOutcome
 from konstruct_operator.proofs import Proofs
@@ -19,15 +18,15 @@ from konstruct_operator.queue import WorkQueue
 from konstruct_operator.reach import RETRY_S, Reach
 from konstruct_operator.readiness import why_unready
 from konstruct_operator.reconciler import Reconciler
-from konstruct_operator.rendered import RenderedSink, RenderedStore
+from konstruct_operator.rendered import RenderedStore, follow
 from konstruct_operator.roster import Roster, tenant_label
 from konstruct_operator.writing import Writer
 from shared.config import ConfigurationError, Settings
 from shared.kube.client import KubeClient
 from shared.kube.errors import ForbiddenError, KubeError, NotFoundError, UnreachableError
 from shared.kube.leases import worker_leases_selector
-from shared.kube.names import agents_path, config_maps_path, leases_path, namespace_path
-from shared.kube.objects import AgentRef, Object, StoredAgent
+from shared.kube.names import agents_path, leases_path, namespace_path
+from shared.kube.objects import AgentRef, Object, StoredAgent, agent_alone
 from shared.kube.watch import Follower
 
 log = logging.getLogger(__name__)
@@ -62,7 +61,7 @@ class Runtime:
         self._rendered = RenderedStore()
         self.metrics = OperatorMetrics()
         """What /metrics shows."""
-        self.queue: WorkQueue[AgentRef] = WorkQueue(self._work, self._give_up, self._retried)
+        self.queue: WorkQueue[AgentRef] = WorkQueue(self._work, self._give_up, self._retried, self._whose)
         """Agents to look at."""
         self._proofs = Proofs(self.queue.add, settings.worker_lease_s)
         self._claims = Claims(
@@ -81,11 +80,7 @@ class Runtime:
             look_up_namespace=self._look_up_namespace,
         )
         self._reach = Reach(self._enter, self._namespace_gained)
-        self._followed: dict[str | None, tuple[RenderedSink, Follower]] = {}
-        for scope in self.namespaces or (None,):
-            sink = RenderedSink(self._rendered, scope, self.queue.add)
-            follower = Follower(self._client, config_maps_path(scope), sink, label_selector=SELECTOR)
-            self._followed[scope] = sink, follower
+        self._followed = follow(self._client, self.namespaces or (None,), self._rendered, self.queue.add)
         self._leases = Follower(
             self._client,
             leases_path(self._home),
@@ -201,7 +196,7 @@ class Runtime:
 
     async def _compare(self, scope: str | None) -> None:
         """Compare the roster with a list: what a broken watch has missed is noticed here."""
-        found, version = await self._client.list_metadata(agents_path(scope))
+        found, version = await self._client.list_metadata(agents_path(scope), slim=agent_alone)
         listed: set[AgentRef] = set()
         for item in found:
             agent = StoredAgent.of(item)
@@ -281,6 +276,10 @@ class Runtime:
 
     async def _give_up(self, ref: AgentRef, error: Exception) -> None:
         await self._reconciler.give_up(ref, error)
+
+    def _whose(self, ref: AgentRef) -> str:
+        """Of whom an Agent is, for turns: its tenant's, or that of its namespace alone."""
+        return self._roster.tenant(ref[0]) or f"namespace {ref[0]}"
 
     def _retried(self) -> None:
         self.metrics.reconciles.labels(ReconcileOutcome.RETRIED.value).inc()

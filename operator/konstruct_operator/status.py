@@ -10,7 +10,7 @@ from typing import Any
 from konstruct_operator.crd_status import MAX_MESSAGE
 from konstruct_operator.roster import Verdict
 from konstruct_operator.workers import Sync
-from shared.kube.objects import AgentRef, ConditionReason, ConditionType, StoredAgent, micro_time
+from shared.kube.objects import AgentRef, ConditionReason, ConditionType, StoredAgent, micro_time, text_of
 from shared.models import TENANT_LABEL
 
 Reason = ConditionReason
@@ -150,10 +150,11 @@ def _synced(agent: StoredAgent, active: Active | None, sync: Sync) -> _Condition
         )
     stored = agent.condition(kind)
     if stored is not None and points_at(agent, active):
-        if stored["status"] == "True":  # it is not taken back
-            return _Condition(kind, "True", Reason.WORKERS_SYNCED, stored["message"])
-        if stored["reason"] == sync.reason:  # not every step on the way is worth a write
-            return _Condition(kind, sync.status, sync.reason, stored["message"])
+        message = text_of(stored.get("message")) or sync.message
+        if stored.get("status") == "True":  # it is not taken back
+            return _Condition(kind, "True", Reason.WORKERS_SYNCED, message)
+        if stored.get("reason") == sync.reason:  # not every step on the way is worth a write
+            return _Condition(kind, sync.status, sync.reason, message)
     return _Condition(kind, sync.status, sync.reason, sync.message)
 
 
@@ -178,7 +179,8 @@ def _ready(
 
 def _stored(condition: _Condition, agent: StoredAgent, now: datetime) -> dict[str, Any]:
     before: Mapping[str, Any] = agent.condition(condition.type) or {}
-    since = before.get("lastTransitionTime") if before.get("status") == condition.status else None
+    same = before.get("status") == condition.status
+    since = text_of(before.get("lastTransitionTime")) if same else None
     return {
         "type": condition.type.value,
         "status": condition.status,

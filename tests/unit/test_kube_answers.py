@@ -8,14 +8,16 @@ import re
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
 
-from shared.kube.client import KubeClient
+from shared.kube.client import PAGE, KubeClient
 from shared.kube.documents import read_document
-from shared.kube.errors import ExpiredError, InvalidError, UnreachableError
+from shared.kube.errors import ExpiredError, InvalidError, TooLongError, UnreachableError
 from shared.kube.objects import Object
+from shared.kube.streams import LONGEST_EVENT
 from shared.kube.watch import Change, Follower
 from shared.persona import DocumentError
 from tests.support.false_api import FalseApi, false_api
@@ -254,3 +256,34 @@ def test_an_apply_is_yaml_whatever_it_says(api: FalseApi, kubeconfig: Path, text
     ask(kubeconfig, lambda client: client.apply("/apis/things/ada", manifest, "somebody"))
     assert yaml.safe_load(sent[0]) == manifest
     assert not re.search(rb"(?<!\\)\\ud[89a-f]", sent[0])  # which the YAML of an API server has not
+
+
+def test_a_page_that_is_too_long_is_asked_for_in_smaller_ones(api: FalseApi, kubeconfig: Path) -> None:
+    """Of 500 objects each may have 1.5 MiB: nobody is to hold a page of them."""
+    stored = [{"metadata": {"name": f"{number}"}, "data": "x" * 2**20} for number in range(40)]
+    limits: list[int] = []
+
+    def say(path: str, *_: Any) -> tuple[int, bytes]:
+        query = parse_qs(urlsplit(path).query)
+        limits.append(int(query["limit"][0]))
+        begin = int(query.get("continue", ["0"])[0])
+        end = min(begin + limits[-1], len(stored))
+        metadata = {"resourceVersion": "7", "continue": str(end) if end < len(stored) else ""}
+        return 200, json.dumps({"metadata": metadata, "items": stored[begin:end]}).encode()
+
+    api.say = say
+    found, _ = ask(kubeconfig, lambda client: client.list("/apis/things", slim=lambda item: item["metadata"]))
+    assert found == [item["metadata"] for item in stored]
+    assert limits[:3] == [PAGE, PAGE // 10, PAGE // 100]
+    assert all(limit <= 20 for limit in limits[3:])
+
+
+def test_an_event_of_a_watch_may_be_as_long_as_an_object(api: FalseApi, kubeconfig: Path) -> None:
+    """1 MiB of a ConfigMap can be 6 MiB of JSON."""
+    event = {"type": "ADDED", "object": {"metadata": {"name": "ada"}, "data": "<" * 2**20}}
+    long = json.dumps(event).replace("<", "\\u003c").encode()
+    api.always(long + b"\n" + long + b"\n")
+    assert ask(kubeconfig, events) == [("ADDED", event["object"])] * 2
+    api.always(b'"' + b"x" * (LONGEST_EVENT + 1))
+    with pytest.raises(TooLongError):
+        ask(kubeconfig, events)

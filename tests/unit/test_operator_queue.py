@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from konstruct_operator.queue import CONCURRENCY, WorkQueue
+from konstruct_operator.queue import CONCURRENCY, MOST_OF_ONE, WorkQueue
 from shared.kube.errors import ConflictError, InvalidError
 from tests.support.waiting import until
 
@@ -25,7 +25,9 @@ class World:
         self.gate = asyncio.Event()
         self.gate.set()
         self.failures: dict[str, list[Exception]] = {}
-        self.queue: WorkQueue[str] = WorkQueue(self.work, self.give_up, self.retry)
+        self.queue: WorkQueue[str] = WorkQueue(
+            self.work, self.give_up, self.retry, lambda key: key.partition("/")[0]
+        )
 
     async def work(self, key: str) -> None:
         self.running[key] = self.running.get(key, 0) + 1
@@ -123,3 +125,29 @@ async def test_a_change_does_not_wait_for_the_delay(world: World) -> None:
     world.queue.add("d")
     await until(lambda: "d" in world.done)
     assert "c" not in world.done
+
+
+async def test_one_edit_of_a_tenant_goes_before_the_thousands_of_another(world: World) -> None:
+    world.gate.clear()
+    for number in range(2000):
+        world.queue.add(f"acme/{number}")
+    await until(lambda: sum(world.running.values()) == MOST_OF_ONE)
+    world.queue.add("globex/vera")
+    # There is room for it although every one of the other's is stuck.
+    await until(lambda: world.running.get("globex/vera") == 1)
+    world.gate.set()
+    await until(lambda: len(world.done) == 2001)
+    assert world.done.index("globex/vera") <= CONCURRENCY
+
+
+async def test_a_failure_that_cannot_be_told_ends_no_other_work(world: World) -> None:
+    async def fails(key: str, error: Exception) -> None:
+        raise RuntimeError(key)
+
+    world.queue._give_up = fails
+    world.failures["acme/ada"] = [ValueError("odd")] * 100
+    for _ in range(2 * CONCURRENCY):
+        world.queue.add("acme/ada")
+        await until(lambda: not world.running.get("acme/ada"))
+    world.queue.add("globex/vera")
+    await until(lambda: "globex/vera" in world.done)

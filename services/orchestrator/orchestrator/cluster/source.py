@@ -8,16 +8,17 @@ import logging
 import threading
 from collections.abc import Callable
 
-from orchestrator.agents.catalog import AgentCatalog, Problem
+from orchestrator.agents.catalog import AgentCatalog, AgentKey, Problem
 from orchestrator.cluster.effect import Effect
 from orchestrator.cluster.lease import LeaseKeeper
 from orchestrator.cluster.scope import Scope
 from orchestrator.gate import Gate
 from shared.config import Settings
 from shared.kube.client import KubeClient
-from shared.kube.errors import ForbiddenError, KubeError
-from shared.kube.leases import ALL_NAMESPACES, MAX_REFUSED, WorkerState
+from shared.kube.errors import ForbiddenError
+from shared.kube.leases import ALL_NAMESPACES, WorkerState, told_of
 from shared.kube.names import agents_path
+from shared.kube.objects import agent_alone
 from shared.kube.watch import Follower
 from shared.prompt import TRANSPARENCY_CLAUSE_VERSION
 
@@ -44,7 +45,9 @@ class ClusterSource:
         self._client = KubeClient(settings.kubeconfig)
         self._gate = Gate(settings.worker_lease_s)
         self._keeper = LeaseKeeper(settings, self._gate, self._state, self._relist)
-        self._effect = Effect(self._client, catalog, in_effect=in_effect, told=self._keeper.changed)
+        self._effect = Effect(
+            self._client, catalog, in_effect=in_effect, told=self._keeper.changed, settled=self._settled
+        )
         self._followed: dict[str | None, tuple[Scope, Follower]] = {}
         self._listing = asyncio.Event()
         self._progressed = asyncio.Event()
@@ -103,7 +106,7 @@ class ClusterSource:
                 try:
                     async with asyncio.TaskGroup() as group:
                         group.create_task(self._keeper.run(self._client))
-                        group.create_task(self._effect.retry())
+                        group.create_task(self._effect.run())
                         group.create_task(self._follow())
                 except Exception:
                     # A fault of this program: begin anew, and take nothing until that is done.
@@ -134,7 +137,7 @@ class ClusterSource:
 
     def _follower(self, namespace: str | None) -> tuple[Scope, Follower]:
         scope = Scope(namespace, self._effect, self._note_progress)
-        return scope, Follower(self._client, agents_path(namespace), scope)
+        return scope, Follower(self._client, agents_path(namespace), scope, slim=agent_alone)
 
     def _note_progress(self) -> None:
         self._progressed.set()
@@ -153,7 +156,7 @@ class ClusterSource:
             ]
             self._catalog.complete = all(listed for listed, _ in states)
             known = all(listed or isinstance(problem, ForbiddenError) for listed, problem in states)
-            if known and not opened and any(listed for listed, _ in states) and await self._forget_unlisted():
+            if known and not opened and any(listed for listed, _ in states) and self._forget_unlisted():
                 opened = True
                 self._gate.caught_up()
                 log.info("%d agents in effect, %d refused", len(self._catalog), len(self._catalog.problems))
@@ -164,29 +167,31 @@ class ClusterSource:
                 async with asyncio.timeout(LOOK_S):
                     await self._progressed.wait()
 
-    async def _forget_unlisted(self) -> bool:
+    def _forget_unlisted(self) -> bool:
         """Take out of effect what was read where nothing may be read any more; whether that is done.
 
         Edits there may have been called in effect while this worker was away.
         """
-        try:
-            for namespace, (scope, _) in self._followed.items():
-                if not scope.begun:
-                    await self._effect.settle(self._effect.claims.replace(namespace, ()))
-        except KubeError as error:
-            log.info("what may not be read any more is not out of effect yet: %s", error)
-            return False
-        return True
+        unlisted = [scope for scope, _ in self._followed.values() if not scope.begun]
+        for scope in unlisted:
+            scope.forget()
+        return not any(scope.waits for scope in unlisted)
+
+    def _settled(self, key: AgentKey) -> None:
+        for scope, _ in self._followed.values():
+            scope.settled(key)
 
     def _state(self) -> WorkerState:
         refusals = self._effect.refusals()
+        named, hidden = told_of(refusals)
         return WorkerState(
             seen={
                 namespace or ALL_NAMESPACES: scope.seen
                 for namespace, (scope, _) in self._followed.items()
                 if scope.seen is not None
             },
-            refused=tuple(refusals[:MAX_REFUSED]),
+            refused=named,
             refused_total=len(refusals),
+            hidden=hidden,
             clause=TRANSPARENCY_CLAUSE_VERSION,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -16,9 +16,10 @@ import aiohttp
 from kubernetes.aio.client.configuration import Configuration
 
 from shared.kube.connections import Connections, authorization, connections_of, load_configuration
-from shared.kube.errors import UnauthorizedError, UnreachableError, error_for
+from shared.kube.errors import TooLongError, UnauthorizedError, UnreachableError, error_for
 from shared.kube.objects import Object, as_yaml
 from shared.kube.refusals import unquoted, words_of
+from shared.kube.streams import LONGEST_PAGE, lines, whole
 
 Collection = tuple[list[Object], str]
 """The objects of a collection, and the resource version at which they were read."""
@@ -32,8 +33,11 @@ APPLY = "application/apply-patch+yaml; charset=utf-8"
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """Form of a list whose objects have nothing but their metadata."""
 
+Slim = Callable[[Object], Object]
+"""Takes what nobody reads off an object, before the next page comes."""
+
 PAGE = 500
-"""Objects in one page of a list."""
+"""Objects in one page of a list, as long as they are of a usual size."""
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=15, connect=5)
 """Longest that a request other than a watch may take."""
@@ -52,6 +56,12 @@ WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=SILENCE_S
 
 _NO_JSON = (ValueError, RecursionError, LookupError, TypeError, AttributeError)
 """What reading raises that is no JSON, or has another form: something in the API server's place wrote it."""
+
+
+def without_managed_fields(item: Object) -> Object:
+    """Drop what nobody reads and what makes up half of an object."""
+    item["metadata"].pop("managedFields", None)
+    return item
 
 
 class KubeClient:
@@ -79,25 +89,35 @@ class KubeClient:
         """
         return _whole(path, await self._request("GET", path, {"resourceVersion": "0"} if cached else None))
 
-    async def list(self, path: str, *, label_selector: str | None = None) -> Collection:
+    async def list(
+        self, path: str, *, label_selector: str | None = None, slim: Slim = without_managed_fields
+    ) -> Collection:
         """Read a whole collection, in pages of one snapshot, and the snapshot's resource version.
 
         Raises:
             KubeError: the API server did not answer with it; ExpiredError: it changed too much meanwhile.
         """
-        return await self._pages(path, _selecting(label_selector), JSON)
+        return await self._pages(path, _selecting(label_selector), JSON, slim)
 
-    async def list_metadata(self, path: str) -> Collection:
+    async def list_metadata(self, path: str, *, slim: Slim = without_managed_fields) -> Collection:
         """Read a whole collection as ``list`` does, of each object the metadata alone."""
-        return await self._pages(path, {}, METADATA)
+        return await self._pages(path, {}, METADATA, slim)
 
-    async def _pages(self, path: str, query: dict[str, str], accept: str) -> Collection:
+    async def _pages(self, path: str, query: dict[str, str], accept: str, slim: Slim) -> Collection:
         items = []
-        query["limit"] = str(PAGE)
+        limit = PAGE
         while True:
-            page = await self._request("GET", path, query, accept=accept)
+            query["limit"] = str(limit)
             try:
-                items += [_slim(item) for item in page["items"] or ()]
+                page = await self._request("GET", path, query, accept=accept)
+            except TooLongError:
+                if limit == 1:
+                    raise
+                limit = max(limit // 10, 1)  # somebody's objects are large
+                continue
+            limit = min(limit * 2, PAGE)
+            try:
+                items += [slim(item) for item in page["items"] or ()]
                 metadata = page["metadata"]
                 version, more = str(metadata["resourceVersion"]), metadata.get("continue")
             except _NO_JSON as error:
@@ -107,7 +127,12 @@ class KubeClient:
             query["continue"] = str(more)
 
     async def watch(
-        self, path: str, resource_version: str, *, label_selector: str | None = None
+        self,
+        path: str,
+        resource_version: str,
+        *,
+        label_selector: str | None = None,
+        slim: Slim = without_managed_fields,
     ) -> AsyncIterator[tuple[str, Object]]:
         """Open a watch of a collection from `resource_version`, for (type, object) pairs, bookmarks too.
 
@@ -123,7 +148,7 @@ class KubeClient:
             "resourceVersion": resource_version,
             "timeoutSeconds": str(WATCH_SECONDS),
         }
-        return _events(path, await self._send("GET", path, query, timeout=WATCH_TIMEOUT))
+        return _events(path, await self._send("GET", path, query, timeout=WATCH_TIMEOUT), slim)
 
     async def apply(self, path: str, manifest: Object, field_manager: str) -> Object:
         """Server-side apply `manifest`, taking over fields that others own; returns the stored object."""
@@ -175,7 +200,7 @@ class KubeClient:
         sending = self._send(method, path, query, body=body, content_type=content_type, accept=accept)
         response = await sending
         try:
-            answer: Object = json.loads(await response.read())
+            answer: Object = json.loads(await whole(response, LONGEST_PAGE))
         except (TimeoutError, aiohttp.ClientError, OSError, *_NO_JSON) as error:
             raise UnreachableError(f"{method} {path}: {type(error).__name__}") from error
         if not isinstance(answer, dict):
@@ -234,15 +259,17 @@ class KubeClient:
             return self._configuration, self._connections
 
 
-async def _events(path: str, response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, Object]]:
+async def _events(
+    path: str, response: aiohttp.ClientResponse, slim: Slim
+) -> AsyncIterator[tuple[str, Object]]:
     try:
-        async for line in response.content:
+        async for line in lines(response.content):
             event = json.loads(line)
             kind, item = event["type"], event["object"]
             if kind == "ERROR":
                 message = unquoted(str(item.get("message", "")), _authorization(response))
                 raise error_for(int(item.get("code", 500)), message)
-            yield kind, _slim(item)
+            yield kind, slim(item)
     except (TimeoutError, aiohttp.ClientError, OSError, *_NO_JSON) as error:
         raise UnreachableError(f"the watch of {path} broke: {type(error).__name__}") from error
     finally:
@@ -267,9 +294,3 @@ def _whole(path: str, answer: Object) -> Object:
 
 def _authorization(response: aiohttp.ClientResponse) -> str:
     return response.request_info.headers.get("authorization", "")
-
-
-def _slim(item: Object) -> Object:
-    """Drop what nobody here reads and what makes up half of an object."""
-    item["metadata"].pop("managedFields", None)
-    return item

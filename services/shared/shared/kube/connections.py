@@ -30,8 +30,8 @@ IDLE_S = 10.0
 Less than a watch may be silent: when that is given up, what was open before is not used again.
 """
 
-LONGEST_LINE = 2**20
-"""Half of the longest event of a watch, which is a line: an object with its managed fields."""
+BUFFER = 2**20
+"""Bytes that are read ahead of whoever follows an answer."""
 
 _NO_CONFIGURATION = (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError)
 """What reading raises that is no kubeconfig."""
@@ -53,7 +53,7 @@ class Connections(RESTClientObject):
         return aiohttp.ClientSession(
             connector=self._create_connector(),
             trust_env=bool(getproxies()),
-            read_bufsize=LONGEST_LINE,
+            read_bufsize=BUFFER,
         )
 
     async def websocket(

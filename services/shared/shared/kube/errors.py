@@ -9,6 +9,7 @@
     ├── NotFoundError       404
     ├── ConflictError       409: someone else changed it in between
     ├── ExpiredError        410: the resource version is too old to watch from; list again
+    ├── TooLongError        an answer is longer than anything that is expected
     └── InvalidError        400, 422: the object itself is refused; trying again changes nothing
 """
 
@@ -74,6 +75,10 @@ class ConflictError(KubeError):
 
 class ExpiredError(KubeError):
     """The resource version is no longer in the API server's history."""
+
+
+class TooLongError(KubeError):
+    """The answer is too long to be read."""
 
 
 class InvalidError(KubeError):

@@ -7,9 +7,11 @@ refused, the Agents refused with their reasons (bounded), and the version of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,6 +24,9 @@ ALL_NAMESPACES = "*"
 
 MAX_REFUSED = 20
 """Refused Agents that a Lease names; ``refused_total`` counts all."""
+
+MAX_HIDDEN = 200
+"""Namespaces that a Lease names because more is refused there than there is room to name."""
 
 COMPONENT = "worker"
 """Value of the component label of a worker's Lease."""
@@ -57,7 +62,13 @@ class WorkerState(BaseModel):
     """Agents that are refused, as many as fit."""
 
     refused_total: int = 0
-    """How many are refused; when more than are named, no unnamed Agent counts as in effect."""
+    """How many are refused."""
+
+    hidden: tuple[str, ...] | None = Field(default=None, max_length=MAX_HIDDEN)
+    """Namespaces where more are refused than are named: no unnamed Agent there counts as in effect.
+
+    None: an earlier version's, which does not say where.
+    """
 
     clause: str = ""
     """Version of its transparency clause."""
@@ -70,8 +81,10 @@ class WorkerState(BaseModel):
     def has_applied(self, namespace: str, version: int) -> bool:
         """Whether all of `namespace` up to resource version `version` is in effect or refused by name."""
         seen = self.seen_in(namespace)
-        # More Agents are refused than there is room to name: any may be among them.
-        hidden = self.refused_total > len(self.refused)
+        if self.hidden is None:
+            hidden = self.refused_total > len(self.refused)
+        else:
+            hidden = namespace in self.hidden or ALL_NAMESPACES in self.hidden
         return seen is not None and seen >= version and not hidden
 
     def seen_in(self, namespace: str) -> int | None:
@@ -117,6 +130,21 @@ class WorkerLease:
             renewed=spec.get("renewTime") or "",
             state=state,
         )
+
+
+def told_of(refusals: Iterable[Refusal]) -> tuple[tuple[Refusal, ...], tuple[str, ...]]:
+    """Choose which refusals a Lease names, of each namespace in turn, and where there are more.
+
+    However many Agents of one namespace are refused, what is said of the others stays exact.
+    """
+    by_namespace: dict[str, list[Refusal]] = {}
+    for refusal in refusals:
+        by_namespace.setdefault(refusal.namespace, []).append(refusal)
+    rounds = zip_longest(*by_namespace.values())
+    named = [refusal for turn in rounds for refusal in turn if refusal is not None][:MAX_REFUSED]
+    told = Counter(refusal.namespace for refusal in named)
+    hidden = [namespace for namespace, found in by_namespace.items() if len(found) > told[namespace]]
+    return tuple(named), tuple(hidden) if len(hidden) <= MAX_HIDDEN else (ALL_NAMESPACES,)
 
 
 def lease_manifest(

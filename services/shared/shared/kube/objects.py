@@ -20,6 +20,18 @@ Seniority = tuple[datetime, str]
 """Time of creation, then uid: of the Agents that claim one name in one tenant, the smallest is served."""
 
 
+_REVISION = re.compile("[0-9a-z]{1,63}")  # it becomes a part of a path
+_METADATA = (
+    "namespace",
+    "name",
+    "uid",
+    "creationTimestamp",
+    "generation",
+    "resourceVersion",
+    "deletionTimestamp",
+)
+
+
 class ConditionType(StrEnum):
     """Conditions of an Agent."""
 
@@ -155,13 +167,14 @@ class StoredAgent:
 
     @property
     def active_revision(self) -> str | None:
-        """Revision that the operator has put in effect, if any."""
-        return _text(self.status.get("activeRevision"))
+        """Revision that the operator has put in effect, if any; what cannot be one is none."""
+        found = text_of(self.status.get("activeRevision"))
+        return found if found is not None and _REVISION.fullmatch(found) else None
 
     @property
     def tenant_id(self) -> str | None:
         """Tenant that the operator found for it, if any."""
-        return _text(self.status.get("tenantId"))
+        return text_of(self.status.get("tenantId"))
 
     @property
     def observed_time(self) -> datetime | None:
@@ -170,15 +183,13 @@ class StoredAgent:
         An API server takes offsets and years that Python has not.
         """
         try:
-            return datetime.fromisoformat(_text(self.status.get("observedTime")) or "").astimezone(UTC)
+            return datetime.fromisoformat(text_of(self.status.get("observedTime")) or "").astimezone(UTC)
         except (ValueError, OverflowError):
             return None
 
     def condition(self, kind: ConditionType) -> Mapping[str, Any] | None:
         """Return one of its conditions, or None."""
-        conditions = self.status.get("conditions")
-        known = map(_mapping, conditions if isinstance(conditions, list) else ())
-        return next((found for found in known if found.get("type") == kind.value), None)
+        return conditions_of(self.status).get(kind.value)
 
     def is_true(self, kind: ConditionType) -> bool:
         """Whether a condition is True."""
@@ -186,17 +197,33 @@ class StoredAgent:
         return found is not None and found.get("status") == "True"
 
 
+def conditions_of(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Give the conditions of a status by their type; what is none is passed over."""
+    conditions = status.get("conditions")
+    known = map(_mapping, reversed(conditions) if isinstance(conditions, list) else ())
+    return {found["type"]: found for found in known if isinstance(found.get("type"), str)}
+
+
+def agent_alone(item: Object) -> Object:
+    """Leave of an Agent what is read of it: labels and annotations may be far longer than all else."""
+    metadata = item["metadata"]
+    kept = {name: metadata[name] for name in _METADATA if name in metadata}
+    return {"metadata": kept, "spec": item.get("spec"), "status": item.get("status")}
+
+
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
+    """Return what is a text, and not empty."""
     return value or None if isinstance(value, str) else None
 
 
 def micro_time(moment: datetime) -> str:
     """Write a moment of UTC as the API's type MicroTime does."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # strftime writes the year 1 without zeros, which no API server takes.
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 def as_yaml(item: Object) -> str:

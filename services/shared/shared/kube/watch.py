@@ -16,7 +16,7 @@ import random
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.kube.client import KubeClient
+from shared.kube.client import KubeClient, Slim, without_managed_fields
 from shared.kube.errors import ExpiredError, KubeError, UnreachableError
 from shared.kube.objects import Object
 
@@ -61,11 +61,14 @@ class Follower:
         sink: Sink,
         *,
         label_selector: str | None = None,
+        slim: Slim = without_managed_fields,
     ) -> None:
+        """`slim` leaves of each object what the sink needs: people decide how long one is."""
         self._client = client
         self._path = path
         self._sink = sink
         self._selector = label_selector
+        self._slim = slim
         self._version: str | None = None
         self._failures = 0
         self.connected = False
@@ -78,7 +81,9 @@ class Follower:
         while True:
             try:
                 if self._version is None:
-                    objects, version = await self._client.list(self._path, label_selector=self._selector)
+                    objects, version = await self._client.list(
+                        self._path, label_selector=self._selector, slim=self._slim
+                    )
                     await self._sink.replaced(objects, version)
                     self._version = version
                     self.problem = None
@@ -105,7 +110,7 @@ class Follower:
 
     async def _watch(self, version: str) -> None:
         """Give events to the sink, as many at a time as have come; ends when the API server ends it."""
-        events = await self._client.watch(self._path, version, label_selector=self._selector)
+        events = await self._client.watch(self._path, version, label_selector=self._selector, slim=self._slim)
         queue: asyncio.Queue[Change | None] = asyncio.Queue(QUEUE)
         self.connected = True
 
