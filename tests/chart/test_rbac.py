@@ -46,7 +46,7 @@ def test_the_operator_writes_status_and_its_own_config_maps(namespaces: list[str
         *(("namespaces", verb) for verb in (["get"] if namespaces else READ)),
         ("events", "create"),
         ("roles" if namespaces else "clusterroles", "get"),
-        *(("leases", verb) for verb in ("create", "get", "patch", "delete")),
+        *(("leases", verb) for verb in (*READ, "create", "patch", "delete")),
         ("roles" if namespaces else "clusterroles", "get"),  # itself, as the owner of its claims
     }
 
